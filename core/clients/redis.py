@@ -1,0 +1,110 @@
+"""The Redis client: one pool a process that waits rather than fails when it is full."""
+
+import asyncio
+import re
+from collections.abc import Awaitable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from pydantic import SecretStr
+from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio.connection import AbstractConnection
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import ConnectionError as RedisConnectionError
+
+Result = TypeVar("Result")
+
+MAX_CONNECTIONS = 64
+# A burst may wait long for one of them, since Redis is there; a Redis that hangs ends the wait at once.
+POOL_WAIT_SECONDS = 30
+# A Redis that hangs must be known within 1 s, and a request may need two commands to find out; with less, a busy
+# processor would look like a Redis that hangs.
+SOCKET_TIMEOUT_SECONDS = 0.5
+
+
+@dataclass(frozen=True)
+class RedisKey:
+    """One family of keys: its pattern with `{placeholders}`, what it holds, how long (seconds; None: for ever).
+
+    Stores keep theirs as constants; the documentation and a test find them there.
+    """
+
+    pattern: str
+    holds: str
+    ttl: int | None
+
+    def __call__(self, **parts: str) -> str:
+        return self.pattern.format(**parts)
+
+    def matches(self, key: str) -> bool:
+        literal = re.split(r"\{\w+\}", self.pattern)
+        return re.fullmatch(".+?".join(re.escape(part) for part in literal), key) is not None
+
+
+class QueueingPool(BlockingConnectionPool):
+    """Who waits for a connection stops waiting when one comes back broken: then Redis is away, not just busy."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self._broken = 0
+
+    async def get_connection(self, *_: Any, **__: Any) -> AbstractConnection:
+        """Raises redis.exceptions.ConnectionError when Redis is away."""
+        async with self._condition:
+            broken = self._broken
+            try:
+                async with asyncio.timeout(self.timeout):
+                    await self._condition.wait_for(lambda: self.can_get_connection() or self._broken != broken)
+            except TimeoutError as error:
+                raise RedisConnectionError("no connection came free") from error
+            if self._broken != broken:
+                raise RedisConnectionError("Redis went while a connection was waited for")
+            connection: AbstractConnection = self.get_available_connection()  # type: ignore[no-untyped-call]
+        try:
+            await self.ensure_connection(connection)
+        except BaseException:
+            await self.release(connection)
+            raise
+        return connection
+
+    async def release(self, connection: AbstractConnection) -> None:
+        if connection.is_connected:
+            await super().release(connection)
+            return
+        async with self._condition:
+            self._broken += 1
+            self._condition.notify_all()
+        await super().release(connection)
+
+
+def open_redis(url: SecretStr) -> Redis:
+    """Open a client that answers text; its commands raise `redis.exceptions.RedisError` when Redis is away."""
+    return Redis.from_pool(open_pool(url, decode_responses=True))
+
+
+def open_pool(
+    url: SecretStr, *, decode_responses: bool, timeout_seconds: float = SOCKET_TIMEOUT_SECONDS
+) -> BlockingConnectionPool:
+    """Connections that another library's client, such as the queue's, can use too; `timeout_seconds` for one answer.
+
+    A command on a connection that a restart of Redis has cut is sent once more on a new one: each of ours may be
+    repeated without doing its work twice.
+    """
+    pool: BlockingConnectionPool = QueueingPool.from_url(
+        url.get_secret_value(),
+        max_connections=MAX_CONNECTIONS,
+        timeout=POOL_WAIT_SECONDS,
+        socket_timeout=timeout_seconds,
+        socket_connect_timeout=timeout_seconds,
+        decode_responses=decode_responses,
+        # Not after a time-out, which by itself takes half of what a request may wait.
+        retry=Retry(NoBackoff(), 1, supported_errors=(RedisConnectionError,)),
+        retry_on_error=[RedisConnectionError],
+    )
+    return pool
+
+
+async def reply(answer: Awaitable[Result] | Result) -> Result:
+    """Await a command whose stub in redis-py leaves open whether the client is the asynchronous one."""
+    return await answer if isinstance(answer, Awaitable) else answer

@@ -1,0 +1,36 @@
+"""Times as the service keeps them: milliseconds since 1970, shown as RFC 3339 UTC with `Z`."""
+
+import time
+from datetime import UTC, datetime, timedelta
+
+Milliseconds = int
+
+
+def now_ms() -> Milliseconds:
+    return time.time_ns() // 1_000_000
+
+
+def utc(milliseconds: Milliseconds) -> datetime:
+    return datetime.fromtimestamp(milliseconds / 1000, UTC)
+
+
+def rfc3339(milliseconds: Milliseconds) -> str:
+    """`2026-01-31T12:00:00.250Z`."""
+    return utc(milliseconds).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def from_datetime(moment: datetime) -> Milliseconds:
+    """A moment without a zone is read as UTC."""
+    aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    return int(aware.timestamp() * 1000)
+
+
+def utc_day(milliseconds: Milliseconds) -> str:
+    """The UTC date that points belong to, `2026-01-31`."""
+    return utc(milliseconds).date().isoformat()
+
+
+def next_utc_day(milliseconds: Milliseconds) -> Milliseconds:
+    """The next midnight, when the quota starts anew."""
+    midnight = utc(milliseconds).replace(hour=0, minute=0, second=0, microsecond=0)
+    return from_datetime(midnight + timedelta(days=1))

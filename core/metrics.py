@@ -1,0 +1,68 @@
+"""Prometheus metrics of the whole service.
+
+With several processes each writes its own files in PROMETHEUS_MULTIPROC_DIR (set by scripts/serve.py before they
+start), and any of them answers a scrape for all.
+"""
+
+from pathlib import Path
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.multiprocess import MultiProcessCollector
+
+_LATENCY_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
+
+
+class Metrics:
+    """One instance a process, made by the composition root."""
+
+    def __init__(self, shared_folder: Path | None = None) -> None:
+        self._shared_folder = shared_folder
+        registry = self._registry = CollectorRegistry()
+        self.requests = Counter(
+            "http_requests", "Requests by route and status", ["method", "route", "status"], registry=registry
+        )
+        self.request_seconds = Histogram(
+            "http_request_duration_seconds", "Time to answer", ["route"], registry=registry, buckets=_LATENCY_BUCKETS
+        )
+        self.generations = Counter(
+            "generations", "Generations by outcome", ["mode", "provider", "outcome"], registry=registry
+        )
+        self.provider_seconds = Histogram(
+            "provider_call_seconds",
+            "Time of a provider's answer, tries together",
+            ["provider"],
+            registry=registry,
+            buckets=_LATENCY_BUCKETS,
+        )
+        self.provider_retries = Counter(
+            "provider_retries", "Calls that were tried again", ["provider", "reason"], registry=registry
+        )
+        self.step_seconds = Histogram(
+            "generation_step_seconds",
+            "Time of each step of a generation",
+            ["step"],
+            registry=registry,
+            buckets=_LATENCY_BUCKETS,
+        )
+        self.running_generations = Gauge(
+            "generations_running", "Generations under way", registry=registry, multiprocess_mode="livesum"
+        )
+        self.quota_points = Gauge(
+            "quota_points", "Today's pool: used and limit", ["kind"], registry=registry, multiprocess_mode="mostrecent"
+        )
+        self.reservations = Counter(
+            "quota_reservations", "Reservations by what became of them", ["outcome"], registry=registry
+        )
+        self.rate_limit_failures = Counter(
+            "rate_limit_failures", "Requests let through because the limiter's Redis was away", registry=registry
+        )
+        self.audit_failures = Counter("audit_write_failures", "Audit entries that were not written", registry=registry)
+        self.swept = Counter("sweep_actions", "What the worker's sweep put right", ["action"], registry=registry)
+
+    def render(self) -> bytes:
+        """The Prometheus text of all processes."""
+        if self._shared_folder is None:
+            return generate_latest(self._registry)
+        merged = CollectorRegistry()
+        MultiProcessCollector(merged, path=str(self._shared_folder))  # type: ignore[no-untyped-call]
+        return generate_latest(merged)

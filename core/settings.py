@@ -1,0 +1,382 @@
+"""Every setting of the service, in frozen groups, read once at each process entry.
+
+A value comes from an argument of `load_settings`, else from the environment, else from `.env`; empty means unset.
+A field's name in capitals is its variable. `scripts/docs.py` writes docs/settings.md and .env.example from here.
+"""
+
+import ipaddress
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+MIB = 1024 * 1024
+MINIMUM_SECRET_LENGTH = 32
+
+
+def _split(value: object) -> object:
+    if isinstance(value, str):
+        return tuple(part.strip() for part in value.split(",") if part.strip())
+    return value
+
+
+def _no_trailing_slash(value: str) -> str:
+    return value.rstrip("/")
+
+
+def _http_url(value: str) -> str:
+    if value and not value.startswith(("http://", "https://")):
+        raise ValueError("must start with http:// or https://")
+    return value.rstrip("/")
+
+
+Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
+HttpUrl = Annotated[str, AfterValidator(_http_url)]
+Positive = Annotated[int, Field(ge=1)]
+NotNegative = Annotated[int, Field(ge=0)]
+
+
+def embedded_database(data_dir: Path) -> Path:
+    """The SQLite file of a service that has no DATABASE_URL."""
+    return data_dir / "nbl.db"
+
+
+class SettingsError(Exception):
+    """One or more settings are wrong; `str()` names each on a line of its own, without secret values."""
+
+    def __init__(self, problems: list[str]) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = problems
+
+
+class _Group(BaseSettings):
+    model_config = SettingsConfigDict(
+        env_file=".env", env_ignore_empty=True, extra="ignore", frozen=True, case_sensitive=False
+    )
+
+
+class ServerSettings(_Group):
+    environment: Literal["development", "production"] = Field(
+        "development",
+        description="production refuses default secrets, open registration and the demo provider",
+    )
+    debug: bool = Field(False, description="more in the log; never more in an answer")
+    host: str = Field("127.0.0.1", description="address to listen on")
+    port: int = Field(8000, ge=1, le=65535, description="port to listen on")
+    web_concurrency: Positive = Field(1, description="number of API processes")
+    public_base_url: HttpUrl = Field("", description="what links in answers start with; empty: taken from the request")
+    trusted_proxies: Names = Field(
+        (), description="addresses or networks whose X-Forwarded-For and X-Forwarded-Proto are believed"
+    )
+    cors_origins: Names = Field((), description="origins of other pages that may call the API from a browser")
+    docs_enabled: bool | None = Field(
+        None, description="serve /docs and /openapi.json; default: true, false in production"
+    )
+    rate_limit_requests: Positive = Field(
+        60, description="requests a minute and caller on routes that make something; ten times that for reads"
+    )
+    request_timeout_seconds: float = Field(
+        300, gt=0, le=3600, description="longest that one generation may take, all tries together"
+    )
+    max_request_bytes: Positive = Field(64 * MIB, description="largest request body")
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _networks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for entry in value:
+            ipaddress.ip_network(entry, strict=False)
+        return value
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _origins(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for entry in value:
+            if not entry.startswith(("http://", "https://")):
+                raise ValueError(f"{entry!r} is not an origin such as https://example.org")
+        return value
+
+    @property
+    def production(self) -> bool:
+        return self.environment == "production"
+
+    @property
+    def shows_docs(self) -> bool:
+        return not self.production if self.docs_enabled is None else self.docs_enabled
+
+
+class SecuritySettings(_Group):
+    secret_key: SecretStr | None = Field(
+        None,
+        description="at least 32 characters; everything signed or encrypted hangs on it; made and kept in "
+        "DATA_DIR when empty, must be given in production",
+    )
+    secret_key_previous: SecretStr | None = Field(None, description="the key before; still verifies and decrypts")
+
+    @field_validator("secret_key", "secret_key_previous")
+    @classmethod
+    def _long_enough(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and len(value.get_secret_value()) < MINIMUM_SECRET_LENGTH:
+            raise ValueError(f"must have at least {MINIMUM_SECRET_LENGTH} characters")
+        return value
+
+
+class DatabaseSettings(_Group):
+    database_url: SecretStr = Field(
+        SecretStr(""), description="PostgreSQL as postgresql://…; empty: SQLite in DATA_DIR"
+    )
+
+
+class RedisSettings(_Group):
+    redis_url: SecretStr | None = Field(
+        None, description="redis://, rediss:// or unix://; empty: an embedded server in DATA_DIR"
+    )
+
+    @field_validator("redis_url")
+    @classmethod
+    def _scheme(cls, value: SecretStr | None) -> SecretStr | None:
+        if value and not value.get_secret_value().startswith(("redis://", "rediss://", "unix://")):
+            raise ValueError("must start with redis://, rediss:// or unix://")
+        return value
+
+
+class StorageSettings(_Group):
+    data_dir: Path = Field(Path("data"), description="folder of everything embedded")
+    r2_enabled: bool = Field(False, description="keep images in an S3-compatible bucket; false: local files")
+    r2_account_id: str = Field("", description="Cloudflare account id")
+    r2_access_key_id: SecretStr | None = Field(None, description="bucket access key")
+    r2_secret_access_key: SecretStr | None = Field(None, description="bucket secret key")
+    r2_bucket_name: str = Field("nano-banana-images", description="bucket of the images")
+    r2_public_url: HttpUrl = Field("", description="public address of the bucket, when it has one")
+    r2_endpoint_url: HttpUrl = Field("", description="any S3 endpoint; empty: Cloudflare's of the account")
+    r2_private_bucket_name: str = Field("", description="bucket for everything but images; needed with R2_PUBLIC_URL")
+    image_url_ttl_seconds: Positive = Field(3600, description="life of a signed image link")
+    trash_minutes: NotNegative = Field(10, description="how long a deleted image can be restored")
+    guest_retention_hours: Positive = Field(24, description="how long what a guest made is kept")
+    max_history_days: NotNegative = Field(0, description="images older than this are removed; 0 keeps all")
+    max_storage_gb: float = Field(0, ge=0, description="oldest images go above this; 0: no cap")
+    local_retention_days: NotNegative = Field(0, description="days a local copy stands in front of the bucket")
+    max_image_bytes: Positive = Field(20 * MIB, description="largest image that a caller may send")
+    max_image_pixels: Positive = Field(50_000_000, description="most pixels of such an image, all frames added")
+
+
+class ProviderSettings(_Group):
+    google_api_key: SecretStr | None = Field(None, description="the operator's Gemini key")
+    google_gemini_base_url: HttpUrl = Field("https://generativelanguage.googleapis.com", description="Gemini endpoint")
+    gemini_image_model: str = Field("gemini-3-pro-image", description="default image model of Gemini")
+    gemini_text_model: str = Field("gemini-3-flash", description="text model of Gemini")
+    demo_provider_enabled: bool | None = Field(
+        None, description="pictures drawn without any AI, marked as such; default: true, false in production"
+    )
+
+
+class AccountSettings(_Group):
+    auth_enabled: bool | None = Field(None, description="GitHub sign-in; default: on when client id and secret are set")
+    github_client_id: str = Field("", description="GitHub OAuth app")
+    github_client_secret: SecretStr | None = Field(None, description="its secret")
+    github_redirect_uri: HttpUrl = Field("", description="the exact callback address registered with GitHub")
+    github_base_url: HttpUrl = Field("https://github.com", description="for GitHub Enterprise")
+    github_api_url: HttpUrl = Field("https://api.github.com", description="for GitHub Enterprise")
+    admin_logins: Names = Field((), description="GitHub logins or numeric ids of admins")
+    local_auth_enabled: bool | None = Field(
+        None, description="accounts with e-mail and password; default: true, false in production"
+    )
+    guest_enabled: bool = Field(True, description="people may try without an account")
+    guest_rate_per_hour: Positive = Field(30, description="guest accounts an hour and address")
+    login_rate_per_minute: Positive = Field(10, description="sign-ins a minute and address")
+
+
+class QuotaSettings(_Group):
+    trial_enabled: bool = Field(True, description="people may generate on the operator's key")
+    trial_global_quota: NotNegative = Field(50, description="points a day, shared by all")
+    trial_quota_mode: Literal["manual", "auto"] = Field(
+        "manual", description="auto derives a mode's limit from the pool"
+    )
+    trial_cooldown_seconds: float = Field(3, ge=0, description="pause between two generations of one user")
+    trial_guest_share: float = Field(0.2, ge=0, le=1, description="part of the pool for guests of one address")
+    trial_basic_1k_limit: NotNegative = Field(30, description="images a day and user, 1K and 2K")
+    trial_basic_1k_cost: NotNegative = Field(1, description="points an image, 1K and 2K")
+    trial_basic_4k_limit: NotNegative = Field(10, description="images a day and user, 4K")
+    trial_basic_4k_cost: NotNegative = Field(3, description="points an image, 4K")
+    trial_chat_limit: NotNegative = Field(20, description="chat turns a day and user")
+    trial_chat_cost: NotNegative = Field(1, description="points a chat turn")
+    trial_batch_1k_limit: NotNegative = Field(15, description="batch images a day and user, 1K and 2K")
+    trial_batch_1k_cost: NotNegative = Field(1, description="points a batch image, 1K and 2K")
+    trial_batch_4k_limit: NotNegative = Field(5, description="batch images a day and user, 4K")
+    trial_batch_4k_cost: NotNegative = Field(3, description="points a batch image, 4K")
+    trial_search_limit: NotNegative = Field(15, description="search-grounded images a day and user")
+    trial_search_cost: NotNegative = Field(2, description="points a search-grounded image")
+    trial_blend_limit: NotNegative = Field(10, description="blended images a day and user")
+    trial_blend_cost: NotNegative = Field(2, description="points a blended image")
+    trial_text_limit: NotNegative = Field(50, description="calls of the prompt tools a day and user")
+    reservation_grace_seconds: NotNegative = Field(
+        60, description="how long after REQUEST_TIMEOUT_SECONDS the points of a dead call come back"
+    )
+
+
+class TaskSettings(_Group):
+    batch_concurrency: Positive = Field(4, description="images of one batch made side by side")
+    max_tasks_per_user: Positive = Field(5, description="running tasks of one user")
+    chat_ttl_days: Positive = Field(30, description="life of a chat after its last message")
+    allowed_private_hosts: Names = Field((), description="hosts that callers' URLs may name although private")
+
+
+class ModerationSettings(_Group):
+    content_filter_enabled: bool = Field(True, description="keyword filter")
+    banned_keywords: Names = Field((), description="added to the built-in list")
+    ai_moderation_enabled: bool | None = Field(
+        None, description="text model classifies prompts; default: true where there is an operator key"
+    )
+    audit_logging_enabled: bool = Field(True, description="keep a record of every check")
+    audit_log_prompts: bool = Field(False, description="with the prompt itself")
+
+
+class DefaultSettings(_Group):
+    default_language: Literal["en", "zh"] = Field("en", description="when Accept-Language names neither")
+    default_resolution: Literal["1K", "2K", "4K"] = Field("1K", description="resolution of an image")
+    default_aspect_ratio: str = Field("16:9", pattern=r"^\d{1,2}:\d{1,2}$", description="ratio of an image")
+    default_safety_level: Literal["strict", "moderate", "relaxed", "none"] = Field(
+        "moderate", description="safety level of an image"
+    )
+
+
+class DebuggingSettings(_Group):
+    fail_point: str = Field(
+        "",
+        pattern=r"^(\w+(:\d+)?)?$",
+        description="lets a process die at a named place, to prove recovery; refused in production",
+    )
+
+
+class LogSettings(_Group):
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="what is logged")
+    log_format: Literal["console", "json"] | None = Field(None, description="default: console, json in production")
+
+
+class Settings(BaseModel):
+    """All groups; frozen, handed down from the process entry."""
+
+    model_config = ConfigDict(frozen=True)
+
+    server: ServerSettings
+    security: SecuritySettings
+    database: DatabaseSettings
+    redis: RedisSettings
+    storage: StorageSettings
+    providers: ProviderSettings
+    accounts: AccountSettings
+    quota: QuotaSettings
+    tasks: TaskSettings
+    moderation: ModerationSettings
+    defaults: DefaultSettings
+    log: LogSettings
+    debugging: DebuggingSettings
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        problems = [*self._production_problems(), *self._exposure_problems(), *self._not_yet_problems()]
+        if problems:
+            raise SettingsError(problems)
+        return self
+
+    def _production_problems(self) -> list[str]:
+        if not self.server.production:
+            return []
+        problems = []
+        if self.security.secret_key is None:
+            problems.append(f"SECRET_KEY: must be set in production, with at least {MINIMUM_SECRET_LENGTH} characters")
+        if self.providers.demo_provider_enabled:
+            problems.append("DEMO_PROVIDER_ENABLED: the demo provider is not for production")
+        if self.debugging.fail_point:
+            problems.append("FAIL_POINT: is for tests alone")
+        if self.accounts.local_auth_enabled:
+            problems.append("LOCAL_AUTH_ENABLED: registration open to all is not for production")
+        return problems
+
+    def _exposure_problems(self) -> list[str]:
+        loopback = self.server.host in {"127.0.0.1", "::1", "localhost"}
+        if loopback or self.server.production or self.accounts.local_auth_enabled is not None:
+            return []
+        return [
+            "HOST: listening beyond this machine needs LOCAL_AUTH_ENABLED said explicitly (true or false), "
+            "since local accounts are on by default in development"
+        ]
+
+    def _not_yet_problems(self) -> list[str]:
+        """What the contract names and this version cannot do yet must not look as if it were done."""
+        asked = {
+            "DATABASE_URL": bool(self.database.database_url.get_secret_value()),
+            "R2_ENABLED": self.storage.r2_enabled,
+            "MAX_HISTORY_DAYS": self.storage.max_history_days > 0,
+            "MAX_STORAGE_GB": self.storage.max_storage_gb > 0,
+            "LOCAL_RETENTION_DAYS": self.storage.local_retention_days > 0,
+            "AI_MODERATION_ENABLED": bool(self.moderation.ai_moderation_enabled),
+        }
+        return [f"{name}: is not built yet; leave it empty" for name, given in asked.items() if given]
+
+    @property
+    def demo_enabled(self) -> bool:
+        asked = self.providers.demo_provider_enabled
+        return not self.server.production if asked is None else asked
+
+    @property
+    def log_as_json(self) -> bool:
+        asked = self.log.log_format
+        return self.server.production if asked is None else asked == "json"
+
+
+def _problem(group: type[BaseSettings], error: Any) -> str:
+    name = str(error["loc"][0]) if error["loc"] else ""
+    field = group.model_fields.get(name)
+    secret = field is not None and "SecretStr" in str(field.annotation)
+    shown = "" if secret else f" (got {str(error.get('input'))[:80]!r})"
+    return f"{name.upper()}: {error['msg'].removeprefix('Value error, ')}{shown}"
+
+
+def setting_groups() -> dict[str, type[BaseSettings]]:
+    """Group name to its class, in the order of the documentation."""
+    groups = {}
+    for name, field in Settings.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseSettings):
+            groups[name] = field.annotation
+    return groups
+
+
+def load_settings(overrides: Mapping[str, str] | None = None) -> Settings:
+    """Read all groups.
+
+    `overrides` maps variable names (`TRIAL_ENABLED`) to text and wins over the environment.
+    Raises SettingsError with every wrong value, not only the first.
+    """
+    given = {name.lower(): value for name, value in (overrides or {}).items()}
+    known = {field for group in setting_groups().values() for field in group.model_fields}
+    problems = [f"{name.upper()}: no such setting" for name in sorted(given.keys() - known)]
+    groups: dict[str, BaseSettings] = {}
+    for name, group in setting_groups().items():
+        values = {field: given[field] for field in group.model_fields if given.get(field)}
+        make: Callable[..., BaseSettings] = group  # its own parameters are pydantic-settings' switches, not our fields
+        try:
+            groups[name] = make(**values)
+        except ValidationError as error:
+            problems.extend(_problem(group, entry) for entry in error.errors())
+            # With its wrong values set aside the group can still be held against the others.
+            wrong = {str(entry["loc"][0]) for entry in error.errors() if entry["loc"]}
+            groups[name] = make(**values | {field: group.model_fields[field].default for field in wrong})
+    try:
+        settings = Settings.model_validate(groups)
+    except SettingsError as error:
+        raise SettingsError(problems + error.problems) from error
+    if problems:
+        raise SettingsError(problems)
+    return settings
