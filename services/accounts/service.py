@@ -1,0 +1,120 @@
+"""Signing in, staying signed in, signing out."""
+
+from core.clients.database import Database
+from core.clock import now_ms
+from core.errors import Forbidden, NotFound, Unauthorized
+from core.ids import new_id
+from core.logging import get_logger
+from core.security import AccessClaims, AccessTokens, RefreshTokens
+from core.settings import AccountSettings
+from services.accounts.models import Caller, Session, Tokens, User, local_folder_id
+from services.accounts.sessions import SessionStore
+from services.accounts.users import add_user, get_user
+from services.limits import Allowance, Limit, RateLimiter
+
+MAX_USER_AGENT_CHARACTERS = 200
+
+log = get_logger(__name__)
+
+
+class AccountService:
+    def __init__(
+        self,
+        sessions: SessionStore,
+        database: Database,
+        access_tokens: AccessTokens,
+        refresh_tokens: RefreshTokens,
+        limiter: RateLimiter,
+        settings: AccountSettings,
+    ) -> None:
+        self._limiter = limiter
+        self._sessions = sessions
+        self._database = database
+        self._access = access_tokens
+        self._refresh = refresh_tokens
+        self._settings = settings
+
+    async def sign_in_guest(self, *, address: str, user_agent: str) -> Tokens:
+        """Make a guest and sign them in. Raises Forbidden where the operator wants no guests."""
+        if not self._settings.guest_enabled:
+            raise Forbidden("guests_disabled")
+        user_id = new_id("usr")
+        user = User(id=user_id, role="guest", folder_id=local_folder_id(user_id), created_at=now_ms())
+        await self._database.write(lambda connection: add_user(connection, user))
+        return await self._open_session(user, address, user_agent)
+
+    async def authenticate(self, access_token: str, *, address: str) -> Caller:
+        """Who this token speaks for. Raises Unauthorized, also when its session has ended."""
+        claims = self._access.verify(access_token)
+        return _caller(await self._sessions.get(claims.session_id), claims, address)
+
+    async def admit(self, access_token: str, limit: Limit, *, address: str) -> tuple[Caller, Allowance]:
+        """Who this token speaks for, and what this request leaves of that caller's limit, in one round trip.
+
+        Raises Unauthorized.
+        """
+        claims = self._access.verify(access_token)
+        session, reset, (used, _) = await self._sessions.get_with(
+            claims.session_id, lambda pipeline: self._limiter.ask(pipeline, claims.user_id, limit)
+        )
+        return _caller(session, claims, address), Allowance(limit, limit.amount - used, reset)
+
+    async def refresh(self, refresh_token: str) -> Tokens:
+        """Trade a refresh token for the next pair.
+
+        Two tabs within 30 s get the same successor; later the token counts as stolen and its session ends.
+        Raises Unauthorized.
+        """
+        successor = self._refresh.successor(refresh_token)
+        fingerprint = self._refresh.fingerprint
+        rotation = await self._sessions.rotate(fingerprint(refresh_token), fingerprint(successor))
+        session = await self._sessions.get(rotation.session_id) if rotation.session_id else None
+        if session is None:
+            raise Unauthorized("invalid_refresh_token")
+        if rotation.result == "reused":
+            await self._sessions.remove(session.user_id, session.id)
+            log.warning("refresh token used again, session ended", session_id=session.id, user_id=session.user_id)
+            raise Unauthorized("refresh_token_reused")
+        user = await self.user(session.user_id)
+        return self._tokens(user, session.id, successor)
+
+    async def user(self, user_id: str) -> User:
+        """Raises Unauthorized when the account is gone."""
+        user = await self._database.read(lambda connection: get_user(connection, user_id))
+        if user is None:
+            raise Unauthorized("account_gone")
+        return user
+
+    async def sessions(self, caller: Caller) -> list[Session]:
+        return await self._sessions.of_user(caller.user_id)
+
+    async def end_session(self, caller: Caller, session_id: str) -> None:
+        """Sign one of the caller's own sessions out, at once. Raises NotFound."""
+        if not await self._sessions.remove(caller.user_id, session_id):
+            raise NotFound(f"session {session_id}")
+
+    async def _open_session(self, user: User, address: str, user_agent: str) -> Tokens:
+        now = now_ms()
+        session = Session(
+            id=new_id("ses"),
+            user_id=user.id,
+            role=user.role,
+            folder_id=user.folder_id,
+            created_at=now,
+            last_active=now,
+            user_agent=user_agent[:MAX_USER_AGENT_CHARACTERS],
+            address=address,
+        )
+        refresh_token = self._refresh.new()
+        await self._sessions.add(session, self._refresh.fingerprint(refresh_token))
+        return self._tokens(user, session.id, refresh_token)
+
+    def _tokens(self, user: User, session_id: str, refresh_token: str) -> Tokens:
+        access = self._access.issue(user.id, session_id, user.role, now_ms() // 1000)
+        return Tokens(access, refresh_token, self._access.lifetime_seconds, user)
+
+
+def _caller(session: Session | None, claims: AccessClaims, address: str) -> Caller:
+    if session is None or session.user_id != claims.user_id:
+        raise Unauthorized("session_ended")
+    return Caller(session.user_id, session.role, session.folder_id, session.id, address)

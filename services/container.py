@@ -1,0 +1,216 @@
+"""The composition root: opens the clients, builds the services by their constructors, closes all of it again.
+
+The API and the worker open the same container.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+
+import aiohttp
+from pydantic import SecretStr
+from redis.asyncio import Redis
+
+from core.clients.database import Database
+from core.clients.redis import open_redis
+from core.clock import now_ms
+from core.failpoints import FailPoints
+from core.metrics import Metrics
+from core.security import AccessTokens, KeyRing, LinkSigner, RefreshTokens, load_or_make_secret
+from core.settings import Settings, SettingsError, embedded_database
+from services.accounts.service import AccountService
+from services.accounts.sessions import SessionStore
+from services.checks import components
+from services.generation.delivery import ImageKeeper
+from services.generation.recovery import Recovery
+from services.generation.service import GenerationService
+from services.health import HealthService
+from services.history.links import LinkService
+from services.history.service import HistoryService
+from services.history.thumbnails import ThumbnailService
+from services.idempotency import IdempotencyService
+from services.limits import RateLimiter
+from services.moderation.service import ModerationService
+from services.providers.base import Provider
+from services.providers.catalog import Catalog, load_catalog
+from services.providers.demo.provider import DemoProvider
+from services.providers.gemini import CONNECT_SECONDS, GeminiProvider
+from services.providers.service import ProviderService
+from services.quota.service import QuotaService
+from services.quota.store import QuotaStore
+from services.storage.base import Storage
+from services.storage.local import LocalStorage
+from services.storage.spool import Spool
+
+VERSION = "0.1.0"
+ACCESS_TOKEN_SECONDS = 15 * 60
+FILE_THREADS = 8
+PIXEL_THREADS = 2
+READ_BUFFER_BYTES = 16 * 1024
+DRAIN_SECONDS = 3  # after uvicorn gave requests 25 s, within the 30 s that the leader gives a process
+
+
+@dataclass(frozen=True)
+class Container:
+    settings: Settings
+    metrics: Metrics
+    redis: Redis
+    database: Database
+    storage: Storage
+    spool: Spool
+    accounts: AccountService
+    limiter: RateLimiter
+    quota: QuotaService
+    moderation: ModerationService
+    providers: ProviderService
+    generation: GenerationService
+    recovery: Recovery
+    history: HistoryService
+    thumbnails: ThumbnailService
+    links: LinkService
+    health: HealthService
+
+
+def read_catalog(settings: Settings) -> Catalog:
+    """The models of this installation. Raises CatalogError, or SettingsError for defaults that its models refuse."""
+    override = settings.storage.data_dir / "models.toml"
+    catalog = load_catalog(override, default_models={"gemini": settings.providers.gemini_image_model})
+    defaults, problems = settings.defaults, []
+    for provider in catalog.providers.values():
+        model = catalog.named(provider.default_model)
+        if defaults.default_aspect_ratio not in model.aspect_ratios:
+            problems.append(f"DEFAULT_ASPECT_RATIO: {model.id} takes {' '.join(model.aspect_ratios)}")
+        if defaults.default_resolution not in model.resolutions:
+            problems.append(f"DEFAULT_RESOLUTION: {model.id} takes {' '.join(model.resolutions)}")
+    if problems:
+        raise SettingsError(problems)
+    return catalog
+
+
+@asynccontextmanager
+async def open_container(settings: Settings, metrics: Metrics) -> AsyncIterator[Container]:
+    """Open everything. Raises SettingsError or CatalogError, in one line each, when it cannot be."""
+    async with AsyncExitStack() as stack:
+        yield await _build(settings, metrics, stack)
+
+
+async def _build(settings: Settings, metrics: Metrics, stack: AsyncExitStack) -> Container:
+    data_dir = settings.storage.data_dir
+    data_dir.mkdir(parents=True, exist_ok=True)
+    files, pixels = _threads(stack, FILE_THREADS, "files"), _threads(stack, PIXEL_THREADS, "pixels")
+    redis = _redis(settings, stack)
+    database = Database(embedded_database(data_dir))
+    stack.push_async_callback(database.close)
+    spool = Spool(data_dir / "spool")
+    storage = LocalStorage(data_dir / "storage", spool, files)
+    keys = _key_ring(settings)
+
+    providers = await _providers(settings, metrics, spool, files, pixels, stack)
+    moderation = ModerationService(storage, settings.moderation, now_ms, on_audit_failure=metrics.audit_failures.inc)
+    await moderation.start()
+    stack.push_async_callback(moderation.close)
+    quota = QuotaService(
+        QuotaStore(redis),
+        database,
+        settings.quota,
+        metrics,
+        call_lifetime_seconds=settings.server.request_timeout_seconds + settings.quota.reservation_grace_seconds,
+    )
+    history = HistoryService(database, storage, settings.storage)
+    fail_points = FailPoints(settings.debugging.fail_point)
+    keeper = ImageKeeper(storage, history, quota, files, fail_points)
+    generation = GenerationService(
+        providers,
+        moderation,
+        quota,
+        keeper,
+        IdempotencyService(redis),
+        settings.storage,
+        metrics,
+        fail_points,
+        trial_enabled=settings.quota.trial_enabled,
+    )
+    stack.push_async_callback(generation.drain, DRAIN_SECONDS)
+    limiter = RateLimiter(redis, metrics)
+    return Container(
+        settings=settings,
+        metrics=metrics,
+        redis=redis,
+        database=database,
+        storage=storage,
+        spool=spool,
+        accounts=AccountService(
+            SessionStore(redis),
+            database,
+            AccessTokens(keys, ACCESS_TOKEN_SECONDS),
+            RefreshTokens(keys),
+            limiter,
+            settings.accounts,
+        ),
+        limiter=limiter,
+        quota=quota,
+        moderation=moderation,
+        providers=providers,
+        generation=generation,
+        recovery=Recovery(quota, keeper, metrics),
+        history=history,
+        thumbnails=ThumbnailService(storage, pixels),
+        links=LinkService(LinkSigner(keys), settings.storage.image_url_ttl_seconds),
+        health=HealthService(components(redis, database, storage, providers), VERSION),
+    )
+
+
+def _threads(stack: AsyncExitStack, count: int, name: str) -> ThreadPoolExecutor:
+    executor = ThreadPoolExecutor(count, thread_name_prefix=name)
+    stack.push_async_callback(asyncio.to_thread, executor.shutdown)
+    return executor
+
+
+def _redis(settings: Settings, stack: AsyncExitStack) -> Redis:
+    url = settings.redis.redis_url
+    if url is None:
+        raise SettingsError(["REDIS_URL: is empty; scripts/run starts an embedded Redis and sets it"])
+    redis = open_redis(url)
+    stack.push_async_callback(redis.aclose)
+    return redis
+
+
+def _key_ring(settings: Settings) -> KeyRing:
+    given = settings.security.secret_key
+    current = given or load_or_make_secret(settings.storage.data_dir / "secret_key")
+    return KeyRing(current, settings.security.secret_key_previous)
+
+
+async def _providers(
+    settings: Settings,
+    metrics: Metrics,
+    spool: Spool,
+    files: ThreadPoolExecutor,
+    pixels: ThreadPoolExecutor,
+    stack: AsyncExitStack,
+) -> ProviderService:
+    catalog = read_catalog(settings)
+    session = aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(limit=0),
+        # What waits in memory for each of many answers at once, before the sender is told to wait.
+        read_bufsize=READ_BUFFER_BYTES,
+        # The time of a try is limited around the whole call; compression would cost more than an image in base64 saves.
+        timeout=aiohttp.ClientTimeout(total=None, connect=CONNECT_SECONDS),
+        headers={"accept-encoding": "identity"},
+        trust_env=True,
+    )
+    gemini = GeminiProvider(settings.providers.google_gemini_base_url, session, spool, files)
+    providers: dict[str, Provider] = {gemini.name: gemini}
+    if settings.demo_enabled:
+        demo = DemoProvider(spool, pixels)
+        providers[demo.name] = demo
+    operator_keys: dict[str, SecretStr] = {}
+    if settings.providers.google_api_key is not None:
+        operator_keys[gemini.name] = settings.providers.google_api_key
+    service = ProviderService(
+        providers, catalog, operator_keys, metrics, total_seconds=settings.server.request_timeout_seconds
+    )
+    stack.push_async_callback(service.close)
+    return service

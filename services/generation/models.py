@@ -1,0 +1,134 @@
+"""What the pipeline takes, what it carries from step to step, and what it gives."""
+
+from dataclasses import dataclass
+from typing import Self
+
+from pydantic import SecretStr
+
+from services.accounts.models import Caller
+from services.history.models import Image
+from services.history.records import Record
+from services.idempotency import Call, IdempotencyKey
+from services.providers.base import ImageRequest, ImageResult, Model, SafetyLevel
+from services.providers.service import Route
+from services.quota.models import Reservation
+
+
+@dataclass(frozen=True)
+class GenerationCommand:
+    """One image to make.
+
+    `caller` None: anonymous, with an own key; nothing is kept then. None in the other fields: not asked for.
+    """
+
+    request_id: str
+    caller: Caller | None
+    own_key: SecretStr | None
+    mode: str
+    prompt: str
+    aspect_ratio: str
+    resolution: str
+    safety_level: SafetyLevel
+    enable_thinking: bool = False
+    negative_prompt: str | None = None
+    seed: int | None = None
+    provider: str | None = None
+    model: str | None = None
+    save_to_history: bool = True
+    include_bytes: bool = False
+    idempotency: IdempotencyKey | None = None
+
+
+@dataclass(frozen=True)
+class Work:
+    """A command on its way: its reservation and its image follow from `call`. Without a caller there is no
+    reservation.
+    """
+
+    command: GenerationCommand
+    call: Call
+    route: Route
+    request: ImageRequest
+    reservation: Reservation | None = None
+
+
+@dataclass(frozen=True)
+class ImageFacts:
+    """What the bytes themselves say. Sizes in pixels."""
+
+    mime_type: str
+    width: int
+    height: int
+
+    @classmethod
+    def of(cls, image: Image) -> Self:
+        return cls(image.mime_type, image.width, image.height)
+
+
+@dataclass(frozen=True)
+class Generated:
+    """A made image. `image` None: not kept, `data` has the bytes. `duration` in seconds.
+
+    `lifecycle` is the model whose end is to be told of; `replayed`: it was made by an earlier call with the same
+    Idempotency-Key.
+    """
+
+    image: Image | None
+    facts: ImageFacts
+    data: bytes | None
+    text_response: str | None
+    thinking: str | None
+    search_sources: str | None
+    provider: str
+    model: str
+    duration: float
+    lifecycle: Model | None = None
+    replayed: bool = False
+
+    @classmethod
+    def of_image(cls, image: Image, data: bytes | None, *, lifecycle: Model | None, replayed: bool) -> Self:
+        return cls(
+            image=image,
+            facts=ImageFacts.of(image),
+            data=data,
+            text_response=image.text_response,
+            thinking=image.thinking,
+            search_sources=image.search_sources,
+            provider=image.provider,
+            model=image.model,
+            duration=image.duration,
+            lifecycle=lifecycle,
+            replayed=replayed,
+        )
+
+
+@dataclass(frozen=True)
+class Kept:
+    """An image that is stored, with its record. `data`: its bytes, where the caller wants them in the answer."""
+
+    record: Record
+    data: bytes | None
+
+
+@dataclass(frozen=True)
+class Passing:
+    """An image for a caller who keeps nothing here."""
+
+    result: ImageResult
+    facts: ImageFacts
+    duration: float
+    data: bytes
+
+    def answer(self, model: Model) -> Generated:
+        return Generated(
+            image=None,
+            facts=self.facts,
+            data=self.data,
+            text_response=self.result.text_response,
+            thinking=self.result.thinking,
+            search_sources=self.result.search_sources,
+            provider=model.provider,
+            model=model.id,
+            duration=self.duration,
+            lifecycle=model,
+        )

@@ -1,0 +1,58 @@
+"""The sweep: finishes what a process that died left half-way (the table in SPEC section 9)."""
+
+from core.errors import AppError
+from core.logging import get_logger
+from core.metrics import Metrics
+from services.generation.delivery import ImageKeeper
+from services.quota.models import Reservation
+from services.quota.service import QuotaService
+
+log = get_logger(__name__)
+
+
+class Recovery:
+    def __init__(self, quota: QuotaService, keeper: ImageKeeper, metrics: Metrics) -> None:
+        self._quota = quota
+        self._keeper = keeper
+        self._metrics = metrics
+
+    async def sweep(self) -> int:
+        """Settle every reservation whose time is over, and answer how many; safe to run in several workers at once.
+
+        One that cannot be settled now waits for the next sweep and does not keep the others from theirs.
+        """
+        settled = 0
+        for reservation in await self._quota.expired():
+            try:
+                action = await self._settle(reservation)
+            except AppError as error:
+                log.warning("reservation not swept", call_id=reservation.id, reason=str(error))
+                continue
+            settled += 1
+            self._metrics.swept.labels(action).inc()
+            log.info("reservation swept", call_id=reservation.id, action=action)
+        return settled
+
+    async def _settle(self, reservation: Reservation) -> str:
+        """Commit what the ledger has; else index and charge what has a record; else give the points back."""
+        charged = await self._quota.charged_images(reservation.id)
+        if charged:
+            await self._quota.commit(reservation, delivered=charged)
+            return "committed"
+        if await self._index(reservation):
+            await self._quota.commit(reservation)
+            return "indexed"
+        if await self._quota.release(reservation) == "committed":
+            return "committed"
+        # Looked for once more, now that nothing is held: a call that got this far late must not lose its bytes.
+        if await self._index(reservation):
+            await self._quota.commit(reservation)
+            return "indexed"
+        await self._keeper.discard_bytes(reservation.note)
+        return "released"
+
+    async def _index(self, reservation: Reservation) -> bool:
+        record = await self._keeper.find_record(reservation)
+        if record is not None:
+            await self._keeper.index(record)
+        return record is not None

@@ -1,0 +1,28 @@
+"""Links that open an image in an `<img>`, without a header, for a while."""
+
+from core.clock import Milliseconds
+from core.security import LinkSigner
+
+PARTS_OF_LIFE = 4
+
+
+class LinkService:
+    """`ttl_seconds`: IMAGE_URL_TTL_SECONDS."""
+
+    def __init__(self, signer: LinkSigner, ttl_seconds: int) -> None:
+        self._signer = signer
+        self._ttl = ttl_seconds
+
+    def urls(self, base_url: str, image_id: str, now: Milliseconds) -> tuple[str, str]:
+        """The links of an image and of its thumbnail, which one signature opens."""
+        # The end is rounded down to a quarter of the life, so that the same link comes again and a browser's cache
+        # serves a list that is loaded twice.
+        step = max(1, self._ttl // PARTS_OF_LIFE)
+        expires_at = (now // 1000 + self._ttl) // step * step
+        address = f"{base_url}/api/images/{image_id}"
+        query = f"exp={expires_at}&sig={self._signer.sign(image_id, expires_at)}"
+        return f"{address}?{query}", f"{address}/thumbnail?{query}"
+
+    def opens(self, image_id: str, expires_at: int, signature: str, now: Milliseconds) -> bool:
+        """`expires_at` in seconds since 1970, as it stands in the link."""
+        return expires_at * 1000 > now and self._signer.verify(image_id, expires_at, signature)

@@ -1,0 +1,66 @@
+"""The moderation audit: one JSON object an entry, in the bucket, beside the images' records."""
+
+import asyncio
+from collections.abc import Callable
+
+import orjson
+
+from core.clock import rfc3339, utc
+from core.errors import StorageUnavailable
+from core.logging import get_logger
+from services.moderation.models import ModerationCheck
+from services.storage.base import Storage
+
+WRITE_TIMEOUT_SECONDS = 10.0
+
+_logger = get_logger(__name__)
+
+
+def audit_key(check: ModerationCheck) -> str:
+    """`logs/content_moderation/2026-01-31/120000_mod_01….json`, in UTC."""
+    return f"logs/content_moderation/{utc(check.started_at):%Y-%m-%d/%H%M%S}_{check.id}.json"
+
+
+class AuditLog:
+    """Writes finished checks. `on_failure` is called once for each entry that was lost, for a counter."""
+
+    def __init__(self, storage: Storage, *, with_prompts: bool, on_failure: Callable[[], None]) -> None:
+        self._storage = storage
+        self._with_prompts = with_prompts
+        self._on_failure = on_failure
+
+    async def write(self, check: ModerationCheck) -> None:
+        """Store the entry of a check. A bucket that is away costs the entry, is logged and counted, never raised."""
+        key = audit_key(check)
+        data = orjson.dumps(self._entry(check))
+        try:
+            async with asyncio.timeout(WRITE_TIMEOUT_SECONDS):
+                await self._storage.put(key, data, content_type="application/json")
+        except (StorageUnavailable, TimeoutError) as error:
+            _logger.error("moderation_audit_lost", object=key, decision=check.decision, error=repr(error))
+            self._on_failure()
+
+    def _entry(self, check: ModerationCheck) -> dict[str, object]:
+        entry: dict[str, object] = {
+            "check_id": check.id,
+            "timestamp": rfc3339(check.started_at),
+            "prompt_sha256": check.prompt_sha256,
+            "user_id": check.context.user_id,
+            "request_id": check.context.request_id,
+            "mode": check.context.mode,
+            "layers": [
+                {
+                    "layer": layer.layer,
+                    "decision": layer.decision,
+                    "category": layer.category,
+                    "duration_ms": round(layer.duration_ms, 3),
+                }
+                for layer in check.layers
+            ],
+            "decision": check.decision,
+            "duration_ms": round(check.duration_ms, 3),
+        }
+        if self._with_prompts:
+            # orjson refuses a lone surrogate, and an odd prompt must not cost the entry.
+            entry["prompt"] = check.prompt.encode("utf-8", "replace").decode()
+        return entry

@@ -1,0 +1,107 @@
+"""The `demo` provider: draws a picture from the prompt without any AI, so that everything can be tried without a key.
+
+A prompt may ask for trouble: `[demo:slow=5]` answers after 5 s (at most 600), `[demo:fail=overloaded]` fails as a
+provider would (the names are those of FAILURES).
+"""
+
+import asyncio
+import hashlib
+import re
+from collections.abc import Callable
+from concurrent.futures import Executor
+
+from pydantic import SecretStr
+
+from core.errors import AppError, StorageUnavailable
+from services.moderation.errors import ContentBlocked
+from services.providers.base import ImageRequest, ImageResult, Model, SpooledImage
+from services.providers.demo.art import draw
+from services.providers.errors import (
+    NoImage,
+    ProviderConnection,
+    ProviderOverloaded,
+    ProviderRateLimited,
+    ProviderTimeout,
+    ProviderUnavailable,
+)
+from services.storage.spool import Spool
+
+LONG_SIDE_PIXELS = {"1K": 1344, "2K": 2688, "4K": 5376}
+MAX_SLOW_SECONDS = 600
+_DIRECTIVE = re.compile(r"\[demo:(slow|fail)=([\w.]{1,20})\]")
+
+FAILURES: dict[str, Callable[[], AppError]] = {
+    "safety": lambda: ContentBlocked("demo: asked to block", reason="provider", category="SAFETY"),
+    "no_image": lambda: NoImage("The demo provider was asked to answer without an image.", "STOP"),
+    "overloaded": lambda: ProviderOverloaded("demo: asked to fail"),
+    "unavailable": lambda: ProviderUnavailable("demo: asked to fail"),
+    "timeout": lambda: ProviderTimeout("demo: asked to fail"),
+    "rate_limited": lambda: ProviderRateLimited("demo: asked to fail"),
+    "connection": lambda: ProviderConnection("demo: asked to fail"),
+}
+
+
+class DemoProvider:
+    name = "demo"
+    needs_key = False
+
+    def __init__(self, spool: Spool, threads: Executor) -> None:
+        self._spool = spool
+        self._threads = threads
+
+    async def text_to_image(self, request: ImageRequest) -> ImageResult:
+        """Draw. The same prompt and seed give the same picture; without a seed the prompt alone decides."""
+        directives = dict(_DIRECTIVE.findall(request.prompt))
+        await asyncio.sleep(_seconds(directives.get("slow")))
+        failure = FAILURES.get(directives.get("fail", ""))
+        if failure is not None:
+            raise failure()
+        width, height = image_size(request.aspect_ratio, request.resolution)
+        prompt = _DIRECTIVE.sub("", request.prompt).strip()
+        seed = _prompt_seed(prompt) if request.seed is None else request.seed
+        work = asyncio.get_running_loop().run_in_executor(self._threads, self._draw, prompt, seed, width, height)
+        try:
+            return await asyncio.shield(work)
+        except asyncio.CancelledError:
+            # A thread cannot be stopped; the file that it still writes is nobody's.
+            work.add_done_callback(_remove_image)
+            raise
+
+    async def probe(self, model: Model, api_key: SecretStr) -> None:
+        """Always there."""
+
+    async def close(self) -> None:
+        """Holds nothing open."""
+
+    def _draw(self, prompt: str, seed: int, width: int, height: int) -> ImageResult:
+        data = draw(prompt, seed=seed, width=width, height=height)
+        path = self._spool.new_path()
+        try:
+            path.write_bytes(data)
+        except OSError as error:
+            path.unlink(missing_ok=True)
+            raise StorageUnavailable(f"spool: {error.strerror}") from error
+        return ImageResult(image=SpooledImage(path, "image/png", len(data)))
+
+
+def image_size(aspect_ratio: str, resolution: str) -> tuple[int, int]:
+    """Width and height in pixels: the ratio exactly, the longer side near that of the resolution."""
+    across, down = (int(part) for part in aspect_ratio.split(":"))
+    unit = max(1, LONG_SIDE_PIXELS[resolution] // max(across, down))
+    return across * unit, down * unit
+
+
+def _remove_image(work: asyncio.Future[ImageResult]) -> None:
+    if not work.cancelled() and work.exception() is None:
+        work.result().image.remove()
+
+
+def _seconds(text: str | None) -> float:
+    try:
+        return min(MAX_SLOW_SECONDS, max(0.0, float(text or 0)))
+    except ValueError:
+        return 0.0
+
+
+def _prompt_seed(prompt: str) -> int:
+    return int.from_bytes(hashlib.sha256(prompt.encode()).digest()[:4])

@@ -1,0 +1,269 @@
+"""Gemini over its REST API, with a lean client that decodes the image while it arrives (docs/adr/0003).
+
+Wire format: https://ai.google.dev/api/generate-content, as read on 2026-11-22. `tests/providers/test_gemini.py` holds
+each request against the one that Google's own SDK sends.
+"""
+
+import asyncio
+import re
+import urllib.parse
+from collections.abc import Callable, Mapping
+from concurrent.futures import Executor
+from typing import Any, TypeVar
+
+import aiohttp
+import orjson
+from pydantic import SecretStr
+
+from core.errors import StorageUnavailable
+from services.moderation.errors import ContentBlocked
+from services.providers.base import ImageRequest, ImageResult, Model, SpooledImage
+from services.providers.errors import (
+    InvalidApiKey,
+    NoImage,
+    ProviderConnection,
+    ProviderError,
+    ProviderOverloaded,
+    ProviderRateLimited,
+    ProviderRejected,
+    ProviderTimeout,
+    ProviderUnavailable,
+)
+from services.providers.inline_data import AnswerTooLarge, BrokenAnswer, InlineDataReader, Payload
+from services.storage.spool import Spool
+
+MAX_IMAGES = 32  # thoughts included
+Result = TypeVar("Result")
+
+MAX_IMAGE_BYTES = 64 * 1024 * 1024
+MAX_REST_BYTES = 16 * 1024 * 1024  # texts and thought signatures
+MAX_ERROR_BYTES = 64 * 1024
+FLUSH_BYTES = 512 * 1024
+UNWRITTEN_BYTES = 8 * 1024 * 1024
+CONNECT_SECONDS = 10
+MAX_REASON_CHARACTERS = 300
+
+SAFETY_THRESHOLDS = {
+    "strict": "BLOCK_LOW_AND_ABOVE",
+    "moderate": "BLOCK_MEDIUM_AND_ABOVE",
+    "relaxed": "BLOCK_ONLY_HIGH",
+    "none": "BLOCK_NONE",
+}
+HARM_CATEGORIES = (
+    "HARM_CATEGORY_HARASSMENT",
+    "HARM_CATEGORY_HATE_SPEECH",
+    "HARM_CATEGORY_SEXUALLY_EXPLICIT",
+    "HARM_CATEGORY_DANGEROUS_CONTENT",
+)
+BLOCKING_FINISH_REASONS = frozenset(
+    {
+        "SAFETY",
+        "IMAGE_SAFETY",
+        "PROHIBITED_CONTENT",
+        "IMAGE_PROHIBITED_CONTENT",
+        "RECITATION",
+        "IMAGE_RECITATION",
+        "BLOCKLIST",
+        "SPII",
+        "MODEL_ARMOR",
+    }
+)
+_URL_OR_KEY = re.compile(r"https?://\S+|AIza[\w-]+")
+
+
+def request_body(request: ImageRequest) -> dict[str, Any]:
+    """The body of `generateContent` for one image."""
+    config: dict[str, Any] = {
+        "responseModalities": ["TEXT", "IMAGE"],
+        "imageConfig": {"aspectRatio": request.aspect_ratio, "imageSize": request.resolution},
+    }
+    if request.enable_thinking:
+        config["thinkingConfig"] = {"includeThoughts": True}
+    if request.seed is not None:
+        config["seed"] = request.seed
+    threshold = SAFETY_THRESHOLDS[request.safety_level]
+    return {
+        "contents": [{"role": "user", "parts": [{"text": request.prompt}]}],
+        "generationConfig": config,
+        "safetySettings": [{"category": category, "threshold": threshold} for category in HARM_CATEGORIES],
+    }
+
+
+class GeminiProvider:
+    name = "gemini"
+    needs_key = True
+
+    def __init__(self, base_url: str, session: aiohttp.ClientSession, spool: Spool, threads: Executor) -> None:
+        self._base_url = base_url
+        self._session = session
+        self._spool = spool
+        self._threads = threads
+        self._reading = 0
+
+    async def text_to_image(self, request: ImageRequest) -> ImageResult:
+        """One `generateContent` call. The key travels in a header, never in the address."""
+        if request.api_key is None:
+            raise ValueError("a Gemini call needs a key")
+        url = f"{self._base_url}/v1beta/models/{request.model.id}:generateContent"
+        reader = InlineDataReader(
+            self._spool, max_payloads=MAX_IMAGES, max_payload_bytes=MAX_IMAGE_BYTES, max_rest_bytes=MAX_REST_BYTES
+        )
+        try:
+            answer, payloads = await self._post(url, request.api_key, orjson.dumps(request_body(request)), reader)
+            return _result(answer, payloads)
+        except BaseException:
+            # Also when the call is cancelled or runs out of time: no file may stay behind.
+            reader.discard()
+            raise
+
+    async def probe(self, model: Model, api_key: SecretStr) -> None:
+        url = f"{self._base_url}/v1beta/models/{model.id}"
+        headers = {"x-goog-api-key": api_key.get_secret_value()}
+        try:
+            async with self._session.get(url, headers=headers, allow_redirects=False) as response:
+                if response.status != 200:
+                    raise await _http_error(response, api_key)
+        except TimeoutError as error:
+            raise ProviderTimeout("connecting or reading took too long") from error
+        except aiohttp.ClientError as error:
+            raise ProviderConnection(f"{type(error).__name__}: {error}") from error
+
+    async def close(self) -> None:
+        await self._session.close()
+
+    async def _post(
+        self, url: str, api_key: SecretStr, body: bytes, reader: InlineDataReader
+    ) -> tuple[Any, list[Payload]]:
+        headers = {"x-goog-api-key": api_key.get_secret_value(), "content-type": "application/json"}
+        try:
+            async with self._session.post(url, data=body, headers=headers, allow_redirects=False) as response:
+                if response.status != 200:
+                    raise await _http_error(response, api_key)
+                return await self._read(response, reader)
+        except BrokenAnswer as error:
+            raise ProviderUnavailable(str(error)) from error
+        except AnswerTooLarge as error:
+            raise ProviderUnavailable(str(error), retryable=False) from error
+        except TimeoutError as error:
+            raise ProviderTimeout("connecting or reading took too long") from error
+        except aiohttp.ClientError as error:
+            raise ProviderConnection(f"{type(error).__name__}: {error}") from error
+
+    async def _read(self, response: aiohttp.ClientResponse, reader: InlineDataReader) -> tuple[Any, list[Payload]]:
+        """Decode as it arrives, and write half a megabyte at a time in a thread: the disk may be slow, the event loop
+        may not, and a thread for each piece would cost more than the decoding (docs/adr/0003). Many answers at once
+        share what may wait in memory.
+        """
+        self._reading += 1
+        try:
+            async for piece, _ in response.content.iter_chunks():
+                reader.feed(piece)
+                if reader.unwritten >= min(FLUSH_BYTES, UNWRITTEN_BYTES // self._reading):
+                    await self._in_thread(reader.flush)
+            return await self._in_thread(reader.finish)
+        finally:
+            self._reading -= 1
+
+    async def _in_thread(self, work: Callable[[], Result]) -> Result:
+        done = asyncio.get_running_loop().run_in_executor(self._threads, work)
+        try:
+            return await asyncio.shield(done)
+        except asyncio.CancelledError:
+            # A thread cannot be stopped; what it still writes must be there before it can be discarded.
+            await asyncio.wait([done])
+            raise
+        except OSError as error:
+            raise StorageUnavailable(f"spool: {error.strerror}") from error
+
+
+def _result(answer: Any, payloads: list[Payload]) -> ImageResult:
+    """The image and the texts of an answer. Raises ProviderUnavailable where it has another shape than documented."""
+    try:
+        return _pick(answer, payloads)
+    except (AttributeError, IndexError, KeyError, TypeError) as error:
+        raise ProviderUnavailable(f"the answer has an unknown shape: {error!r}", retryable=False) from error
+
+
+def _pick(answer: Any, payloads: list[Payload]) -> ImageResult:
+    """Images that are thoughts are dropped."""
+    candidates = answer.get("candidates") or []
+    candidate = candidates[0] if candidates else {}
+    parts = (candidate.get("content") or {}).get("parts") or []
+    finish_reason = candidate.get("finishReason")
+    images = [part["inlineData"] for part in parts if "inlineData" in part and not part.get("thought")]
+    image = images[-1] if images else None
+    text = _texts(parts, thought=False)
+    if image is None:
+        raise _no_image(answer, finish_reason, text)
+    index = image["data"]
+    for position, payload in enumerate(payloads):
+        if position != index:
+            payload.path.unlink(missing_ok=True)
+    kept = payloads[index]
+    return ImageResult(
+        image=SpooledImage(kept.path, image.get("mimeType", "image/png"), kept.size),
+        text_response=text,
+        thinking=_texts(parts, thought=True),
+        search_sources=_search_sources(candidate),
+    )
+
+
+def _no_image(answer: Mapping[str, Any], finish_reason: str | None, text: str | None) -> ContentBlocked | NoImage:
+    block_reason = (answer.get("promptFeedback") or {}).get("blockReason")
+    if block_reason or finish_reason in BLOCKING_FINISH_REASONS:
+        category = str(block_reason or finish_reason)
+        return ContentBlocked(f"the provider blocked: {category}", reason="provider", category=category)
+    return NoImage(text, finish_reason)
+
+
+def _texts(parts: list[dict[str, Any]], *, thought: bool) -> str | None:
+    return "".join(part["text"] for part in parts if "text" in part and bool(part.get("thought")) == thought) or None
+
+
+def _search_sources(candidate: Mapping[str, Any]) -> str | None:
+    entry = (candidate.get("groundingMetadata") or {}).get("searchEntryPoint") or {}
+    content = entry.get("renderedContent")
+    return content if isinstance(content, str) else None
+
+
+async def _http_error(response: aiohttp.ClientResponse, api_key: SecretStr) -> ProviderError:
+    """What an HTTP status other than 200 means. The body is read for its reason, at most 64 KiB of it."""
+    status, body = response.status, bytearray()
+    async for chunk in response.content.iter_any():
+        body += chunk
+        if len(body) > MAX_ERROR_BYTES:
+            break
+    google_status, message, reasons = _google_error(bytes(body))
+    google_status, message = (_cleaned(text, api_key.get_secret_value()) for text in (google_status, message))
+    private = f"HTTP {status} {google_status}: {message}"
+    if status in {401, 403} or "API_KEY_INVALID" in reasons:
+        return InvalidApiKey(private)
+    if status == 429:
+        return ProviderRateLimited(private)
+    if status == 503:
+        return ProviderOverloaded(private)
+    if status in {408, 504}:
+        return ProviderTimeout(private)
+    if status >= 500:
+        # Only 502 among the rest is known to pass by itself (SPEC section 11).
+        return ProviderUnavailable(private, retryable=status == 502)
+    if status >= 400:
+        return ProviderRejected(message or google_status)
+    return ProviderUnavailable(private, retryable=False)
+
+
+def _cleaned(message: str, key: str) -> str:
+    """One short line without addresses and without the key, whatever form it has, for callers and for the log."""
+    for secret in (key, urllib.parse.quote(key, safe="")):
+        message = message.replace(secret, "…")
+    return " ".join(_URL_OR_KEY.sub("…", message).split())[:MAX_REASON_CHARACTERS]
+
+
+def _google_error(body: bytes) -> tuple[str, str, list[str]]:
+    """`error.status`, `error.message` and the reasons in `error.details` of Google's error body."""
+    try:
+        error = orjson.loads(body)["error"]
+        details = error.get("details") or []
+        return str(error.get("status", "")), str(error.get("message", "")), [str(d.get("reason")) for d in details]
+    except (orjson.JSONDecodeError, KeyError, TypeError, AttributeError):
+        return "", "", []

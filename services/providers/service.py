@@ -1,0 +1,154 @@
+"""Which provider, model and key a request gets, and the call itself with its retries."""
+
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Literal
+
+from pydantic import SecretStr
+
+from core.errors import FieldProblem, ValidationFailed
+from core.logging import get_logger
+from core.metrics import Metrics
+from services.providers.base import Capability, ImageRequest, ImageResult, Model, Provider
+from services.providers.catalog import Catalog
+from services.providers.errors import ApiKeyRequired, ProviderError
+from services.providers.retry import RetryPolicy, call_with_retries
+
+log = get_logger(__name__)
+
+KeySource = Literal["request", "operator", "none"]
+
+
+@dataclass(frozen=True)
+class Route:
+    """What was chosen for a call when it was accepted. `key_source` `none`: the provider needs no key."""
+
+    provider: Provider
+    model: Model
+    api_key: SecretStr | None
+    key_source: KeySource
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """In `currency`, for `count` images."""
+
+    unit_cost: float
+    total_cost: float
+    currency: str = "USD"
+
+
+class ProviderService:
+    """`operator_keys` by provider name; `first_pause_seconds` is the pause before the first retry."""
+
+    def __init__(
+        self,
+        providers: Mapping[str, Provider],
+        catalog: Catalog,
+        operator_keys: Mapping[str, SecretStr],
+        metrics: Metrics,
+        *,
+        total_seconds: float,
+        first_pause_seconds: float = 2.0,
+    ) -> None:
+        self._providers = providers
+        self._catalog = catalog
+        self._operator_keys = operator_keys
+        self._metrics = metrics
+        self._total_seconds = total_seconds
+        self._first_pause_seconds = first_pause_seconds
+
+    @property
+    def default_name(self) -> str:
+        """Gemini once there is a key for it, else the demo, which anyone can try."""
+        return "gemini" if "gemini" in self._operator_keys or "demo" not in self._providers else "demo"
+
+    def _default_for(self, has_own_key: bool) -> str:
+        """An own key is Google's."""
+        return "gemini" if has_own_key else self.default_name
+
+    def route(
+        self,
+        capability: Capability,
+        *,
+        provider: str | None,
+        model: str | None,
+        own_key: SecretStr | None,
+        operator_key_allowed: bool,
+    ) -> Route:
+        """Choose for a call.
+
+        Raises ValidationFailed (unknown provider or model, with those there are) or ApiKeyRequired.
+        """
+        name = provider or self._default_for(own_key is not None)
+        chosen = self._providers.get(name)
+        if chosen is None:
+            raise ValidationFailed([FieldProblem("provider", "not_allowed", allowed=tuple(self._providers))])
+        found = self._catalog.find(name, model, capability, datetime.now(UTC).date())
+        if not chosen.needs_key:
+            if not operator_key_allowed:
+                raise ApiKeyRequired(name)
+            return Route(chosen, found, None, "none")
+        if own_key is not None:
+            return Route(chosen, found, own_key, "request")
+        operator_key = self._operator_keys.get(name)
+        if operator_key is None or not operator_key_allowed:
+            raise ApiKeyRequired(name)
+        return Route(chosen, found, operator_key, "operator")
+
+    @property
+    def has_trial(self) -> bool:
+        """Whether anything can be made without an own key."""
+        return bool(self._operator_keys) or any(not provider.needs_key for provider in self._providers.values())
+
+    def estimate(
+        self, *, provider: str | None, model: str | None, resolution: str, count: int, has_own_key: bool
+    ) -> Estimate:
+        """The price by the catalog. Raises ValidationFailed for what the model cannot do."""
+        name = provider or self._default_for(has_own_key)
+        if name not in self._providers:
+            raise ValidationFailed([FieldProblem("provider", "not_allowed", allowed=tuple(self._providers))])
+        found = self._catalog.find(name, model, Capability.TEXT_TO_IMAGE, datetime.now(UTC).date())
+        if resolution not in found.resolutions:
+            raise ValidationFailed([FieldProblem("resolution", "not_supported", allowed=found.resolutions)])
+        price = found.prices[resolution]
+        return Estimate(unit_cost=price, total_cost=round(price * count, 6))
+
+    async def text_to_image(self, route: Route, request: ImageRequest) -> ImageResult:
+        """Raises ProviderError, after the retries, or ContentBlocked."""
+        return await self._call(route, lambda: route.provider.text_to_image(request))
+
+    async def probe(self, name: str) -> dict[str, bool]:
+        """Ask a provider, with the operator's key, whether it answers. `configured` False: there is no such key."""
+        key = self._operator_keys.get(name)
+        if key is None:
+            return {"configured": False}
+        model = self._catalog.find(name, None, Capability.TEXT_TO_IMAGE, datetime.now(UTC).date())
+        await self._providers[name].probe(model, key)
+        return {"configured": True}
+
+    async def close(self) -> None:
+        for provider in self._providers.values():
+            await provider.close()
+
+    async def _call(self, route: Route, call: Callable[[], Awaitable[ImageResult]]) -> ImageResult:
+        info = self._catalog.providers[route.provider.name]
+        policy = RetryPolicy(info.timeout_seconds, self._total_seconds, info.max_retries, self._first_pause_seconds)
+
+        def on_retry(error: ProviderError) -> None:
+            self._metrics.provider_retries.labels(info.name, error.type).inc()
+            log.info("provider call is tried again", provider=info.name, code=error.code, reason=str(error))
+
+        started = time.perf_counter()
+        try:
+            return await call_with_retries(call, policy, on_retry)
+        except ProviderError as error:
+            # A caller is told the code alone; whether the operator's key is to blame only the operator can see.
+            log.warning(
+                "provider call failed", provider=info.name, code=error.code, reason=str(error), key=route.key_source
+            )
+            raise
+        finally:
+            self._metrics.provider_seconds.labels(info.name).observe(time.perf_counter() - started)

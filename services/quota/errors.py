@@ -1,0 +1,31 @@
+"""Why nothing could be reserved."""
+
+import math
+from collections.abc import Mapping
+
+from core.errors import AppError, JsonValue
+
+
+class QuotaExceeded(AppError):
+    """The pool, the guests' share or the mode's limit is spent.
+
+    `reason` is `pool`, `guest_share` or `mode`; the rest of the details is the body of `GET /api/quota`.
+    """
+
+    code = "QUOTA_EXCEEDED"
+    status = 429
+    type = "quota_exceeded"
+
+    def __init__(self, reason: str, status: Mapping[str, JsonValue], retry_after: int) -> None:
+        super().__init__(f"quota: {reason}", reason=reason, retry_after=retry_after, **status)
+
+
+class Cooldown(AppError):
+    """The next generation may start in `retry_after` seconds."""
+
+    code = "COOLDOWN"
+    status = 429
+    type = "cooldown"
+
+    def __init__(self, remaining_seconds: float) -> None:
+        super().__init__(retry_after=max(1, math.ceil(remaining_seconds)))

@@ -1,0 +1,74 @@
+"""The charge ledger: one row an image that was delivered on the operator's key. Never changed, only added to."""
+
+from sqlalchemy import BigInteger, Column, Connection, Index, Integer, String, Table, func, insert, select
+
+from core.clients.database import metadata
+from core.clock import Milliseconds
+from services.quota.models import LedgerTotals, Reservation
+
+charges = Table(
+    "charges",
+    metadata,
+    Column("image_id", String, primary_key=True),
+    Column("reservation_id", String, nullable=False, index=True),
+    Column("user_id", String, nullable=False),
+    Column("guest_address", String),
+    Column("mode", String, nullable=False),
+    Column("points", Integer, nullable=False),
+    Column("day", String, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Index("ix_charges_day_user_id", "day", "user_id"),
+)
+
+
+def add_charge(connection: Connection, image_id: str, reservation: Reservation, now: Milliseconds) -> None:
+    """Charge one image of a reservation. An image is charged once: a second row for it is an IntegrityError."""
+    identity = reservation.identity
+    connection.execute(
+        insert(charges),
+        {
+            "image_id": image_id,
+            "reservation_id": reservation.id,
+            "user_id": identity.user_id,
+            "guest_address": identity.guest_address,
+            "mode": reservation.mode,
+            "points": reservation.points // reservation.count,
+            "day": reservation.day,
+            "created_at": now,
+        },
+    )
+
+
+def day_totals(connection: Connection, day: str) -> LedgerTotals:
+    rows = connection.execute(
+        select(
+            charges.c.user_id,
+            charges.c.mode,
+            charges.c.guest_address,
+            func.count().label("images"),
+            func.sum(charges.c.points).label("points"),
+        )
+        .where(charges.c.day == day)
+        .group_by(charges.c.user_id, charges.c.mode, charges.c.guest_address)
+    )
+    pool, by_user_mode, by_address = 0, dict[tuple[str, str], int](), dict[str, int]()
+    for user_id, mode, address, images, points in rows:
+        pool += points
+        by_user_mode[user_id, mode] = by_user_mode.get((user_id, mode), 0) + images
+        if address:
+            by_address[address] = by_address.get(address, 0) + points
+    return LedgerTotals(pool, by_user_mode, by_address)
+
+
+def day_charges(connection: Connection, day: str) -> dict[str, int]:
+    """How many images of each reservation of a day were charged; those with none are left out."""
+    rows = connection.execute(
+        select(charges.c.reservation_id, func.count()).where(charges.c.day == day).group_by(charges.c.reservation_id)
+    )
+    return {row[0]: row[1] for row in rows}
+
+
+def charged_images(connection: Connection, reservation_id: str) -> int:
+    return connection.execute(
+        select(func.count()).select_from(charges).where(charges.c.reservation_id == reservation_id)
+    ).scalar_one()

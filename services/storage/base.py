@@ -1,0 +1,54 @@
+"""What every storage promises: local files now, S3 alike. `tests/storage/contract.py` holds each of them to it.
+
+Keys are paths of SPEC section 14 with `/` between the parts; they are made by the service, never by a caller.
+Every method raises StorageUnavailable when the bucket or the disk fails, and ValueError for a key or prefix that leads
+out of the storage; so do the others but `list` for a key of two spellings, such as `a//b`.
+"""
+
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from core.clock import Milliseconds
+
+
+@dataclass(frozen=True)
+class ObjectInfo:
+    """`size` in bytes."""
+
+    key: str
+    size: int
+    modified_at: Milliseconds
+
+
+class Storage(Protocol):
+    @property
+    def backend(self) -> str:
+        """`local` or `s3`, for the health report."""
+
+    async def put(self, key: str, data: bytes, *, content_type: str) -> None:
+        """Store a small object whole, in place of one that was there. A reader sees the old or the new one."""
+
+    async def put_file(
+        self, key: str, path: Path, *, content_type: str, metadata: Mapping[str, str] | None = None
+    ) -> None:
+        """Store a spooled file under a new key and remove it. Raises ObjectExists, and then the file is still there."""
+
+    async def get(self, key: str) -> bytes:
+        """Read a small object whole. Raises ObjectNotFound."""
+
+    async def stat(self, key: str) -> ObjectInfo:
+        """Raises ObjectNotFound."""
+
+    def stream(self, key: str, start: int = 0, length: int | None = None) -> AsyncIterator[bytes]:
+        """Read an object, or `length` bytes of it from `start`, in pieces. Raises ObjectNotFound."""
+
+    async def delete(self, key: str) -> None:
+        """Remove an object; one that is not there is fine."""
+
+    def list(self, prefix: str) -> AsyncIterator[ObjectInfo]:
+        """All objects whose key starts with `prefix`, in the order of their keys."""
+
+    async def check(self) -> None:
+        """Raises StorageUnavailable unless objects can be written now."""

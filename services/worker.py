@@ -1,0 +1,103 @@
+"""The background process: what is to be done again and again, and, later, tasks.
+
+`python -m services.worker`; several may run, on several machines. Each job is one line that calls a service, and may
+run more than once.
+"""
+
+import asyncio
+import gc
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from arq.connections import ArqRedis
+from arq.cron import cron
+from arq.worker import Worker
+from redis.exceptions import RedisError
+from setproctitle import setproctitle
+
+from core.clients.redis import RedisKey, open_pool
+from core.logging import configure_logging, get_logger
+from core.metrics import Metrics
+from core.settings import Settings, SettingsError, load_settings
+from services.container import Container, open_container
+from services.providers.catalog import CatalogError
+
+PROCESS_NAME = "nbl-worker"
+SWEEP_SECONDS = 5
+PURGE_SECONDS = 15
+HEARTBEAT_SECONDS = 5
+STOP_SECONDS = 30
+# Nobody waits for an answer of the worker, which has to start again when it takes Redis for gone.
+REDIS_SECONDS = 2
+
+# arq's own; here for the documentation.
+QUEUE = RedisKey("arq:{rest}", "the queue: jobs, locks, the workers' sign of life", None)
+
+log = get_logger(__name__)
+
+
+async def sweep(ctx: dict[str, Any]) -> int:
+    return await _container(ctx).recovery.sweep()
+
+
+async def purge(ctx: dict[str, Any]) -> int:
+    return await _container(ctx).history.purge_due()
+
+
+async def clean_spool(ctx: dict[str, Any]) -> int:
+    return await asyncio.to_thread(_container(ctx).spool.remove_stale)
+
+
+def _container(ctx: dict[str, Any]) -> Container:
+    container: Container = ctx["container"]
+    return container
+
+
+async def run(settings: Settings, metrics: Metrics) -> None:
+    """Work until the process is told to stop; what is under way then gets 30 s."""
+    async with open_container(settings, metrics) as container:
+        url = settings.redis.redis_url
+        assert url is not None, "open_container has checked it"
+        worker = Worker(
+            cron_jobs=[
+                cron(sweep, second=set(range(0, 60, SWEEP_SECONDS)), keep_result=0, unique=True),
+                cron(purge, second=set(range(0, 60, PURGE_SECONDS)), keep_result=0, timeout=600),
+                cron(clean_spool, minute={0}, second={15}, keep_result=0),
+            ],
+            # arq's own reading of an address leaves `%20` in paths and `%40` in passwords as they are.
+            redis_pool=ArqRedis(open_pool(url, decode_responses=False, timeout_seconds=REDIS_SECONDS)),
+            ctx={"container": container},
+            health_check_interval=HEARTBEAT_SECONDS,
+            job_completion_wait=STOP_SECONDS,
+            log_results=False,
+        )
+        try:
+            await worker.async_run()
+        except asyncio.CancelledError:
+            log.info("worker stops")
+        finally:
+            await worker.close()
+
+
+def main() -> int:
+    setproctitle(PROCESS_NAME)
+    shared = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
+    try:
+        settings = load_settings()
+        configure_logging(settings)
+        gc.freeze()
+        gc.enable()
+        asyncio.run(run(settings, Metrics(Path(shared) if shared else None)))
+    except (SettingsError, CatalogError) as error:
+        sys.stderr.write(f"{error}\n")
+        return 2
+    except RedisError as error:
+        sys.stderr.write(f"Redis is away, so the worker ends and has to be started again: {error}\n")
+        return os.EX_TEMPFAIL
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
