@@ -1,0 +1,141 @@
+"""What handlers ask for by type: the services, the caller, the address, the base of links."""
+
+import ipaddress
+import re
+from typing import Annotated
+
+from fastapi import Depends, Header, Request, Security
+from fastapi.security import APIKeyHeader, HTTPBearer
+from fastapi.security.http import HTTPAuthorizationCredentials
+from pydantic import SecretStr
+from structlog.contextvars import bind_contextvars
+
+from api.context import container_of
+from core.errors import Unauthorized
+from services.accounts.models import Caller
+from services.container import Container
+from services.limits import Limit
+from services.providers.errors import InvalidApiKey
+
+READS_PER_WRITE = 10
+GUEST_IPV6_PREFIX = 64
+_SANE_KEY = re.compile(r"[\x21-\x7e]{10,200}")
+_SERVICE_KEY_PREFIX = "nbk_"
+
+_bearer = HTTPBearer(auto_error=False, scheme_name="bearer", description="access token of /api/auth")
+_own_key_says = "the caller's own Google key"
+_own_key = APIKeyHeader(name="X-API-Key", auto_error=False, scheme_name="ownKey", description=_own_key_says)
+
+Services = Annotated[Container, Depends(container_of)]
+Bearer = Annotated[HTTPAuthorizationCredentials | None, Security(_bearer)]
+
+
+def client_address(request: Request) -> str:
+    """Where the request came from, as uvicorn believes the proxies in TRUSTED_PROXIES.
+
+    An IPv6 customer has a whole /64, so that is what counts as one address.
+    """
+    host = request.client.host if request.client else ""
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return "unknown"
+    if isinstance(address, ipaddress.IPv6Address):
+        if address.ipv4_mapped:
+            return str(address.ipv4_mapped)
+        return str(ipaddress.ip_network((address, GUEST_IPV6_PREFIX), strict=False).network_address)
+    return str(address)
+
+
+async def address_of_client(request: Request) -> str:
+    return client_address(request)
+
+
+Address = Annotated[str, Depends(address_of_client)]
+
+
+async def base_url(request: Request, services: Services) -> str:
+    """What links in answers start with: PUBLIC_BASE_URL, else where the request was sent."""
+    return services.settings.server.public_base_url or str(request.base_url).rstrip("/")
+
+
+BaseUrl = Annotated[str, Depends(base_url)]
+
+
+async def _admitted(request: Request, services: Container, token: str, limit: str) -> Caller:
+    """Identify and count in one step; the answer's headers tell what is left."""
+    caller, allowance = await services.accounts.admit(token, _limit(services, limit), address=client_address(request))
+    _remember(request, caller)
+    request.state.allowance = allowance
+    allowance.enforce()
+    return caller
+
+
+def _remember(request: Request, caller: Caller) -> None:
+    request.state.user_id = caller.user_id
+    bind_contextvars(user_id=caller.user_id)
+
+
+def _limit(services: Container, name: str) -> Limit:
+    return Limit(name, services.settings.server.rate_limit_requests * (READS_PER_WRITE if name == "read" else 1))
+
+
+def _no_other_scheme(request: Request) -> None:
+    if request.headers.get("authorization"):
+        raise Unauthorized("not_a_bearer_token")
+
+
+async def count_request(request: Request, services: Container, who: str, limit: Limit) -> None:
+    """Count against a limit; the answer's headers tell what is left. Raises RateLimited."""
+    request.state.allowance = await services.limiter.hit(who, limit)
+    request.state.allowance.enforce()
+
+
+async def reading_caller(request: Request, services: Services, bearer: Bearer) -> Caller:
+    """A signed-in caller on a route that makes nothing."""
+    if bearer is None:
+        _no_other_scheme(request)
+        raise Unauthorized
+    return await _admitted(request, services, bearer.credentials, "read")
+
+
+async def making_caller(request: Request, services: Services, bearer: Bearer) -> Caller | None:
+    """A caller, or nobody, on a route that makes something."""
+    if bearer is None:
+        _no_other_scheme(request)
+        await count_request(request, services, client_address(request), _limit(services, "default"))
+        return None
+    return await _admitted(request, services, bearer.credentials, "default")
+
+
+async def linked_caller(request: Request, services: Services, bearer: Bearer) -> Caller | None:
+    """A caller, or nobody, on a route whose signed links open without one; not counted."""
+    if bearer is None:
+        _no_other_scheme(request)
+        return None
+    caller = await services.accounts.authenticate(bearer.credentials, address=client_address(request))
+    _remember(request, caller)
+    return caller
+
+
+async def own_key(key: Annotated[str | None, Security(_own_key)]) -> SecretStr | None:
+    """The caller's own Google key. Raises InvalidApiKey for what cannot be one, so that it is never sent anywhere."""
+    if not key:
+        return None
+    if key.startswith(_SERVICE_KEY_PREFIX) or not _SANE_KEY.fullmatch(key):
+        raise InvalidApiKey("not a Google key by its form")
+    return SecretStr(key)
+
+
+async def key_beside(
+    key: Annotated[str | None, Header(alias="X-API-Key", description=_own_key_says)] = None,
+) -> SecretStr | None:
+    """The same on a route where it does not stand in for a token, and so is no way of signing in."""
+    return await own_key(key)
+
+
+CurrentCaller = Annotated[Caller, Depends(reading_caller)]
+MakingCaller = Annotated[Caller | None, Depends(making_caller)]
+LinkedCaller = Annotated[Caller | None, Depends(linked_caller)]
+OwnKey = Annotated[SecretStr | None, Depends(own_key)]
+KeyBeside = Annotated[SecretStr | None, Depends(key_beside)]

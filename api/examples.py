@@ -1,0 +1,107 @@
+"""An example of each answer, for the OpenAPI document; a test holds them against the schemas."""
+
+from typing import Any
+
+_TIME = "2026-01-31T12:00:00.000Z"
+_LINK = "https://images.example/api/images/img_01kga0000000abcdefghjkmnpq"
+_SIGNED = "exp=1769864400&sig=Jx0vWm6l3Wm4dS4vX2tQ1A"
+
+_USER: dict[str, Any] = {
+    "id": "usr_01kga0000000abcdefghjkmnpq",
+    "login": None,
+    "name": None,
+    "email": None,
+    "avatar_url": None,
+    "role": "guest",
+    "user_folder_id": "5f4dcc3b5aa765d6",
+    "created_at": _TIME,
+}
+_IMAGE: dict[str, Any] = {
+    "id": "img_01kga0000000abcdefghjkmnpq",
+    "prompt": "A lighthouse at dusk, watercolour",
+    "image_url": f"{_LINK}?{_SIGNED}",
+    "thumbnail_url": f"{_LINK}/thumbnail?{_SIGNED}",
+    "mode": "basic",
+    "settings": {"aspect_ratio": "16:9", "resolution": "1K"},
+    "provider": "gemini",
+    "model": "gemini-3-pro-image",
+    "duration": 8.214,
+    "created_at": _TIME,
+    "session_id": None,
+    "chat_index": None,
+    "task_id": None,
+    "is_favorite": False,
+    "width": 1376,
+    "height": 768,
+    "size": 1760412,
+    "mime_type": "image/png",
+}
+_QUOTA: dict[str, Any] = {
+    "is_trial_mode": True,
+    "global": {"used": 12, "limit": 50, "remaining": 38},
+    "modes": {"basic_1k": {"name": "Basic (1K/2K)", "used": 2, "limit": 30, "remaining": 28, "cost": 1}},
+    "guest_share": {"used": 2, "limit": 10, "remaining": 8},
+    "cooldown": {"active": False, "remaining_seconds": 0.0},
+    "resets_at": "2026-02-01T00:00:00.000Z",
+}
+
+# By the name of the schema.
+EXAMPLES: dict[str, Any] = {
+    "AuthConfigRead": {"github": False, "local": False, "guest": True, "trial": True, "languages": ["en", "zh"]},
+    "UserRead": _USER,
+    "TokensRead": {
+        "access_token": "eyJhbGciOi…",
+        "refresh_token": "kq3…",
+        "token_type": "bearer",
+        "expires_in": 900,
+        "user": _USER,
+    },
+    "SessionsRead": {
+        "sessions": [
+            {
+                "id": "ses_01kga0000000abcdefghjkmnpq",
+                "created_at": _TIME,
+                "last_active": _TIME,
+                "user_agent": "Mozilla/5.0",
+                "address": "203.0.113.5",
+                "current": True,
+            }
+        ]
+    },
+    "Success": {"success": True},
+    "Envelope_GeneratedRead_": {
+        "success": True,
+        "data": {
+            "image_url": _IMAGE["image_url"],
+            "thumbnail_url": _IMAGE["thumbnail_url"],
+            "image_base64": None,
+            "mime_type": "image/png",
+            "width": 1376,
+            "height": 768,
+            "text_response": "Here is your lighthouse.",
+            "thinking": None,
+            "search_sources": None,
+            "provider": "gemini",
+            "model": "gemini-3-pro-image",
+            "duration": 8.214,
+            "history_id": _IMAGE["id"],
+        },
+        "execution_time_ms": 8302,
+    },
+    "Envelope_EstimateRead_": {
+        "success": True,
+        "data": {"unit_cost": 0.134, "total_cost": 0.536, "currency": "USD"},
+        "execution_time_ms": 1,
+    },
+    "HistoryRead": {"items": [_IMAGE], "total": 1, "limit": 20, "offset": 0, "has_more": False},
+    "ImageDetailRead": {**_IMAGE, "text_response": None, "thinking": None, "search_sources": None},
+    "QuotaRead": _QUOTA,
+    "QuotaCheckRead": {"can_generate": True, "reason": None, "quota_info": _QUOTA},
+    "HealthRead": {"status": "healthy", "timestamp": _TIME},
+    "HealthDetailRead": {
+        "status": "healthy",
+        "components": {"redis": {"status": "healthy", "latency_ms": 0.3, "last_check": _TIME}},
+        "version": "0.1.0",
+        "uptime_seconds": 86400.0,
+    },
+}

@@ -1,0 +1,74 @@
+"""The app: middleware, routers, lifespan."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI
+from starlette.middleware.cors import CORSMiddleware
+
+from api.errors import install_error_handlers
+from api.middleware.body_limit import BODY_SECONDS, BodyLimit
+from api.middleware.defects import DefectNet
+from api.middleware.request_context import RequestContext
+from api.middleware.response_headers import ResponseHeaders
+from api.openapi import describe
+from api.routers import auth, generate, history, images, quota, system
+from api.routers.pages import add_pages
+from core.metrics import Metrics
+from core.settings import Settings
+from i18n.translate import Translations
+from services.container import VERSION, open_container
+
+EXPOSED_HEADERS = (
+    "X-Request-ID",
+    "RateLimit",
+    "RateLimit-Policy",
+    "Retry-After",
+    "Deprecation",
+    "Sunset",
+    "Idempotency-Replayed",
+    "ETag",
+    "Content-Range",
+)
+
+
+def create_app(settings: Settings, metrics: Metrics, *, body_seconds: float = BODY_SECONDS) -> FastAPI:
+    """Build the app; its parts are opened when the server starts it. `body_seconds`: see `BodyLimit`."""
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        async with open_container(settings, metrics) as container:
+            app.state.container = container
+            yield
+
+    app = FastAPI(
+        title="Nano Banana Lab",
+        version=VERSION,
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+        openapi_url="/openapi.json" if settings.server.shows_docs else None,
+        debug=False,
+        # A generated client names its methods after these: the handlers' own names.
+        generate_unique_id_function=lambda route: route.name,
+    )
+    app.state.translations = Translations(settings.defaults.default_language)
+    install_error_handlers(app)
+    for area in (auth, generate, history, images, quota, system):
+        app.include_router(area.router)
+    add_pages(app, with_docs=settings.server.shows_docs)
+    describe(app)
+    # The last one added is the outermost.
+    app.add_middleware(BodyLimit, max_bytes=settings.server.max_request_bytes, body_seconds=body_seconds)
+    app.add_middleware(DefectNet)
+    if settings.server.cors_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=settings.server.cors_origins,
+            allow_methods=["GET", "POST", "PUT", "PATCH", "DELETE"],
+            allow_headers=["Authorization", "Content-Type", "X-API-Key", "X-Request-ID", "Idempotency-Key", "Prefer"],
+            expose_headers=EXPOSED_HEADERS,
+        )
+    app.add_middleware(ResponseHeaders)
+    app.add_middleware(RequestContext, metrics=metrics)
+    return app

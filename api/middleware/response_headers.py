@@ -1,0 +1,57 @@
+"""Headers of every answer: what a browser may do with it, and how much of its rate limit a caller has left."""
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from services.limits import Allowance
+
+CONTENT_SECURITY_POLICY = (
+    "default-src 'self'; img-src 'self' data: blob:; style-src 'self' 'unsafe-inline'; object-src 'none'; "
+    "base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
+)
+_SECURITY_HEADERS = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"x-frame-options", b"DENY"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"cross-origin-opener-policy", b"same-origin"),
+    (b"permissions-policy", b"camera=(), microphone=(), geolocation=()"),
+    (b"content-security-policy", CONTENT_SECURITY_POLICY.encode()),
+)
+_STRICT_TRANSPORT = (b"strict-transport-security", b"max-age=31536000; includeSubDomains")
+_NO_STORE = (b"cache-control", b"no-store")
+_ASK_AGAIN = (b"cache-control", b"no-cache")
+
+
+class ResponseHeaders:
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+
+        async def send_with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = [*message.get("headers", ()), *_SECURITY_HEADERS]
+                if scope["scheme"] == "https":
+                    headers.append(_STRICT_TRANSPORT)
+                names = {name for name, _ in headers}
+                if b"cache-control" not in names:
+                    # What the API answers belongs to one caller. Images say otherwise themselves; the page's files,
+                    # which have an ETag, may be kept and asked for again.
+                    headers.append(_ASK_AGAIN if b"etag" in names else _NO_STORE)
+                allowance = scope["state"].get("allowance")
+                if allowance is not None:
+                    headers.extend(_rate_limit_headers(allowance))
+                message["headers"] = headers
+            await send(message)
+
+        await self._app(scope, receive, send_with_headers)
+
+
+def _rate_limit_headers(allowance: Allowance) -> list[tuple[bytes, bytes]]:
+    """IETF draft-ietf-httpapi-ratelimit-headers-11."""
+    limit = allowance.limit
+    policy = f'"{limit.name}";q={limit.amount};w={limit.window_seconds}'
+    state = f'"{limit.name}";r={max(0, allowance.remaining)};t={allowance.reset_seconds}'
+    return [(b"ratelimit-policy", policy.encode()), (b"ratelimit", state.encode())]

@@ -1,0 +1,47 @@
+"""/api/history: what the caller made."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Response
+
+from api.dependencies import BaseUrl, CurrentCaller, Services
+from api.errors import errors
+from api.schemas.common import Success
+from api.schemas.history import DeleteQuery, HistoryQuery, HistoryRead, ImageDetailRead
+from core.clock import now_ms
+from core.errors import NotFound, RateLimited, StorageUnavailable, Unauthorized
+
+router = APIRouter(prefix="/api/history", tags=["history"])
+
+
+@router.get("", response_model=HistoryRead, responses=errors(Unauthorized, RateLimited))
+async def list_history(
+    query: Annotated[HistoryQuery, Query()], caller: CurrentCaller, services: Services, base_url: BaseUrl
+) -> Response:
+    """My images, a page at a time."""
+    page = await services.history.page(caller.user_id, query.filter(), query.sort, query.limit, query.offset)
+    body = HistoryRead.json_of(page, services.links, base_url, now_ms())
+    return Response(body, media_type="application/json")
+
+
+@router.get("/{image_id}", responses=errors(Unauthorized, NotFound, RateLimited))
+async def read_image(image_id: str, caller: CurrentCaller, services: Services, base_url: BaseUrl) -> ImageDetailRead:
+    """One of my images, whole."""
+    image = await services.history.get(caller.user_id, image_id)
+    return ImageDetailRead.of(image, services.links, base_url, now_ms())
+
+
+@router.delete("/{image_id}", responses=errors(Unauthorized, NotFound, RateLimited, StorageUnavailable))
+async def delete_image(
+    image_id: str, query: Annotated[DeleteQuery, Query()], caller: CurrentCaller, services: Services
+) -> Success:
+    """Gone from every list at once; for good after TRASH_MINUTES, or at once with `final=true`."""
+    await services.history.delete(caller.user_id, image_id, final=query.final)
+    return Success()
+
+
+@router.post("/{image_id}/restore", responses=errors(Unauthorized, NotFound, RateLimited))
+async def restore_image(image_id: str, caller: CurrentCaller, services: Services, base_url: BaseUrl) -> ImageDetailRead:
+    """Back out of the trash."""
+    image = await services.history.restore(caller.user_id, image_id)
+    return ImageDetailRead.of(image, services.links, base_url, now_ms())

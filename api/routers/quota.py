@@ -1,0 +1,37 @@
+"""/api/quota: what the caller may still make today."""
+
+from fastapi import APIRouter
+
+from api.dependencies import CurrentCaller, KeyBeside, Services
+from api.errors import errors
+from api.schemas.quota import QuotaCheckBody, QuotaCheckRead, QuotaRead
+from core.errors import PayloadTooLarge, RateLimited, RequestTimeout, Unauthorized
+from services.generation.service import is_metered, quota_identity
+from services.providers.errors import InvalidApiKey
+from services.quota.models import mode_key
+
+router = APIRouter(prefix="/api/quota", tags=["quota"])
+
+
+@router.get("", responses=errors(Unauthorized, InvalidApiKey, RateLimited))
+async def read_quota(caller: CurrentCaller, own_key: KeyBeside, services: Services) -> QuotaRead:
+    """The day's pool and the caller's own limits."""
+    metered = services.settings.quota.trial_enabled and is_metered(caller, own_key is not None)
+    return QuotaRead.of(await services.quota.status(quota_identity(caller), metered=metered))
+
+
+@router.post("/check", responses=errors(Unauthorized, InvalidApiKey, PayloadTooLarge, RequestTimeout, RateLimited))
+async def check_quota(
+    body: QuotaCheckBody, caller: CurrentCaller, own_key: KeyBeside, services: Services
+) -> QuotaCheckRead:
+    """Would a generation be let through now? Takes nothing."""
+    identity = quota_identity(caller)
+    resolution = body.resolution or services.settings.defaults.default_resolution
+    if not is_metered(caller, own_key is not None):
+        status = await services.quota.status(identity, metered=False)
+        return QuotaCheckRead(can_generate=True, quota_info=QuotaRead.of(status))
+    if not (services.settings.quota.trial_enabled and services.providers.has_trial):
+        status = await services.quota.status(identity, metered=False)
+        return QuotaCheckRead(can_generate=False, reason="api_key_required", quota_info=QuotaRead.of(status))
+    reason, status = await services.quota.check(identity, mode_key(body.mode, resolution), body.count)
+    return QuotaCheckRead(can_generate=reason is None, reason=reason, quota_info=QuotaRead.of(status))

@@ -1,0 +1,49 @@
+"""What several areas share."""
+
+from datetime import datetime
+from typing import Annotated, Generic, Literal, TypeVar
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainSerializer, StringConstraints
+from pydantic_core import PydanticCustomError
+
+Data = TypeVar("Data")
+
+
+class RequestModel(BaseModel):
+    """Bodies and queries: an unknown field is refused by its name, a value is not bent into another type."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class Success(BaseModel):
+    success: Literal[True] = True
+
+
+class Envelope(BaseModel, Generic[Data]):
+    """How the generate routes answer."""
+
+    success: Literal[True] = True
+    data: Data
+    execution_time_ms: int = Field(description="milliseconds from request to answer")
+
+
+def _no_nul(value: str) -> str:
+    if "\0" in value:
+        raise PydanticCustomError("bad_text", "holds a NUL character")
+    return value
+
+
+Prompt = Annotated[
+    str,
+    StringConstraints(strip_whitespace=True, min_length=1, max_length=4000),
+    AfterValidator(_no_nul),
+    Field(description="1–4,000 characters after trimming"),
+]
+ShortText = Annotated[
+    str, StringConstraints(strip_whitespace=True, min_length=1, max_length=100), AfterValidator(_no_nul)
+]
+Timestamp = Annotated[
+    datetime,
+    PlainSerializer(lambda moment: moment.isoformat(timespec="milliseconds").replace("+00:00", "Z"), return_type=str),
+    Field(description="RFC 3339, UTC", examples=["2026-01-31T12:00:00.000Z"]),
+]
