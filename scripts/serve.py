@@ -1,0 +1,262 @@
+"""`python -m scripts.serve`: the whole service as one tree of processes.
+
+The leader owns the lock on DATA_DIR, the listening socket and its children: the embedded Redis (without REDIS_URL),
+WEB_CONCURRENCY API processes and the worker.
+"""
+
+import asyncio
+import contextlib
+import errno
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from setproctitle import setproctitle
+
+from core.clients.embedded_redis import (
+    STOP_GRACE_SECONDS,
+    EmbeddedRedis,
+    EmbeddedRedisError,
+    prepare_embedded_redis,
+)
+from core.instance_lock import InstanceLock, InstanceLocked, acquire_instance_lock
+from core.settings import Settings, SettingsError, embedded_database, load_settings
+from core.supervisor import ChildSpec, Supervisor, die_with_parent
+from migrations.head import UnknownRevision, current_is_head
+
+# Connections that the kernel holds while API processes are busy or just being started again.
+BACKLOG = 2048
+PROBE_TIMEOUT_SECONDS = 5
+REDIS_LOAD_TIMEOUT_SECONDS = 300
+REDIS_STAGE, PYTHON_STAGE = 0, 1
+ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1"}
+
+
+class StartError(Exception):
+    """The service can't start; `str()` is one line."""
+
+
+@dataclass(frozen=True)
+class Folders:
+    """What the leader makes in DATA_DIR (absolute); `run` holds nothing that has to outlive the tree."""
+
+    data: Path
+    run: Path
+    metrics: Path
+
+
+def main() -> int:
+    setproctitle("nbl")
+    # Until the supervisor handles signals, SIGTERM unwinds the leader like Ctrl-C does.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        settings = load_settings()
+        folders = make_folders(settings.storage.data_dir)
+        lock = acquire_instance_lock(folders.run / "lock", folders.data)
+        try:
+            with contextlib.closing(listen(settings.server.host, settings.server.port)) as listener:
+                return Leader(settings, folders, lock, listener).serve()
+        finally:
+            lock.release()
+    except SettingsError as error:
+        print(error, file=sys.stderr)
+        return 2
+    except (StartError, InstanceLocked, EmbeddedRedisError, UnknownRevision) as error:
+        report(str(error))
+        return 1
+    except KeyboardInterrupt:
+        return 0
+
+
+def run_module(name: str) -> tuple[str, ...]:
+    """As `python -m name`, with the collector off until the module switches it on again: while a thousand modules are
+    imported it would find nothing and take a sixth of the time.
+    """
+    return sys.executable, "-c", f"import gc, runpy; gc.disable(); runpy.run_module({name!r}, run_name='__main__')"
+
+
+def report(line: str) -> None:
+    print(f"nbl: {line}", file=sys.stderr, flush=True)
+
+
+def make_folders(data_dir: Path) -> Folders:
+    """Make the folders, and prove that DATA_DIR can be written."""
+    data = data_dir.expanduser().absolute()
+    run, metrics = data / "run", data / "run" / "metrics"
+    try:
+        data.mkdir(mode=0o700, parents=True, exist_ok=True)
+        run.mkdir(mode=0o700, exist_ok=True)
+        metrics.mkdir(exist_ok=True)
+        proof = data / f".writable-{os.getpid()}"
+        proof.touch()
+        proof.unlink()
+    except OSError as error:
+        raise StartError(f"DATA_DIR {data} can't be written: {error.strerror}") from error
+    return Folders(data, run, metrics)
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Bind the socket of the API; the leader keeps it, so connections wait while an API process starts again."""
+    listener: socket.socket | None = None
+    try:
+        addresses = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        family, kind, protocol, _, address = addresses[0]
+        listener = socket.socket(family, kind, protocol)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        listener.listen(BACKLOG)
+    except OSError as error:
+        if listener is not None:
+            listener.close()
+        if error.errno == errno.EADDRINUSE:
+            raise StartError(f"port {port} on {host} is in use: stop what listens there, or set PORT") from error
+        raise StartError(f"can't listen on HOST {host}, PORT {port}: {error.strerror}") from error
+    return listener
+
+
+class Leader:
+    """Builds the tree's children and hands them to the supervisor."""
+
+    def __init__(self, settings: Settings, folders: Folders, lock: InstanceLock, listener: socket.socket) -> None:
+        self._settings = settings
+        self._folders = folders
+        self._lock = lock
+        self._listener = listener
+        self._environment = {
+            "PYTHONUNBUFFERED": "1",  # a line of a process that is killed must not be lost in its buffer
+            "MALLOC_ARENA_MAX": "2",  # an arena a thread keeps tens of megabytes that are in no use
+            **os.environ,
+            "DATA_DIR": str(folders.data),
+            "PROMETHEUS_MULTIPROC_DIR": str(folders.metrics),
+        }
+
+    def serve(self) -> int:
+        """Exit code of the whole; see `Supervisor.run`."""
+        shutil.rmtree(self._folders.metrics)
+        self._folders.metrics.mkdir()
+        self._upgrade_database()
+        specs = []
+        if self._settings.redis.redis_url is None:
+            redis = prepare_embedded_redis(self._folders.data)
+            self._environment["REDIS_URL"] = redis.url
+            specs.append(self._redis(redis))
+        specs += [self._api()] * self._settings.server.web_concurrency
+        specs.append(self._worker())
+        return asyncio.run(self._supervise(specs))
+
+    async def _supervise(self, specs: list[ChildSpec]) -> int:
+        # Left open while they stop, the socket would go on taking connections that nobody answers.
+        supervisor = Supervisor(specs, report, on_ready=self._greet, on_stopping=self._listener.close)
+        return await supervisor.run()
+
+    def _upgrade_database(self) -> None:
+        embedded = not self._settings.database.database_url.get_secret_value()
+        if embedded and current_is_head(embedded_database(self._folders.data)):
+            return
+        upgrade = subprocess.run(
+            [sys.executable, "-m", "migrations", "upgrade"],
+            env=self._environment,
+            stdin=subprocess.DEVNULL,
+            pass_fds=(self._lock.fd,),
+            start_new_session=True,
+            preexec_fn=die_with_parent(),
+            check=False,
+        )
+        if upgrade.returncode:
+            raise StartError("the database could not be brought to this version; nothing was started")
+
+    def _redis(self, redis: EmbeddedRedis) -> ChildSpec:
+        return ChildSpec(
+            name="nbl-redis",
+            argv=redis.argv,
+            env=self._environment,
+            stage=REDIS_STAGE,
+            ready=redis.answers,
+            ready_timeout=REDIS_LOAD_TIMEOUT_SECONDS,
+            stop_grace=STOP_GRACE_SECONDS,
+            pass_fds=(self._lock.fd,),
+            hint=f"its log is {redis.log}",
+        )
+
+    def _api(self) -> ChildSpec:
+        descriptor = self._listener.fileno()
+        return ChildSpec(
+            name="nbl-api",
+            argv=(*run_module("api"), "--fd", str(descriptor)),
+            env=self._environment,
+            stage=PYTHON_STAGE,
+            executable=self._named_python("nbl-api"),
+            ready=self._api_answers,
+            pass_fds=(self._lock.fd, descriptor),
+            on_death=self._forget_metrics,
+        )
+
+    def _worker(self) -> ChildSpec:
+        return ChildSpec(
+            name="nbl-worker",
+            argv=run_module("services.worker"),
+            env=self._environment,
+            stage=PYTHON_STAGE,
+            executable=self._named_python("nbl-worker"),
+            pass_fds=(self._lock.fd,),
+            on_death=self._forget_metrics,
+        )
+
+    def _named_python(self, name: str) -> Path | None:
+        """A link to Python, so that `ps` shows the name while the child still imports what sets its title."""
+        if sys.platform != "linux":  # a framework build of macOS finds itself by its path
+            return None
+        link = self._folders.run / name
+        link.unlink(missing_ok=True)
+        link.symlink_to(sys.executable)
+        return link
+
+    def _forget_metrics(self, pid: int) -> None:
+        # What prometheus_client's mark_process_dead does, without its import: live gauges end with their process.
+        for path in self._folders.metrics.glob(f"gauge_live*_{pid}.db"):
+            path.unlink(missing_ok=True)
+
+    async def _api_answers(self) -> bool:
+        host, port = self._local_address()
+        # Not /api/health: that looks at the worker, which starts only after this, and would report it missing.
+        request = f"GET /api/health/live HTTP/1.1\r\nHost: {bracketed(host)}:{port}\r\nConnection: close\r\n\r\n"
+        try:
+            async with asyncio.timeout(PROBE_TIMEOUT_SECONDS):
+                reader, writer = await asyncio.open_connection(host, port)
+                with contextlib.closing(writer):
+                    writer.write(request.encode("ascii"))
+                    return b" 200 " in await reader.readline()
+        except OSError:  # TimeoutError is one
+            return False
+
+    def _local_address(self) -> tuple[str, int]:
+        host, port = self._listener.getsockname()[:2]
+        return ANY_ADDRESS.get(host, host), port
+
+    def _greet(self) -> None:
+        host, port = self._local_address()
+        address = f"http://{bracketed(host)}:{port}"
+        lines = [f"Nano Banana Lab is ready: open {address}"]
+        if self._settings.server.shows_docs:
+            lines.append(f"  API reference  {address}/docs")
+        lines.append(f"  Data           {self._folders.data}")
+        if self._settings.providers.google_api_key is None:
+            demo = "from the demo provider until GOOGLE_API_KEY is set"
+            lines.append(
+                f"  Images         {demo if self._settings.demo_enabled else 'none until GOOGLE_API_KEY is set'}"
+            )
+        lines.append("  Stop           Ctrl-C")
+        print("\n".join(lines), flush=True)
+
+
+def bracketed(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
+
+
+if __name__ == "__main__":
+    sys.exit(main())
