@@ -1,0 +1,172 @@
+"""Nobody can see, change, delete or guess another's things: what is not yours looks like what does not exist.
+
+The matrix comes from the OpenAPI document, so that a new route without an entry here fails the test.
+"""
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+import pytest
+
+from api.main import create_app
+from core.metrics import Metrics
+from core.settings import load_settings
+from tests.conftest import OpenService
+from tests.support.service import Guest, RunningService
+
+NOTHING = {"image_id": "img_01kga0000000abcdefghjkmnpq", "session_id": "ses_01kga0000000abcdefghjkmnpq"}
+
+# Routes with an id of somebody's in their path: a body that they take.
+WITH_IDS: dict[tuple[str, str], dict[str, Any] | None] = {
+    ("delete", "/api/auth/sessions/{session_id}"): None,
+    ("get", "/api/history/{image_id}"): None,
+    ("delete", "/api/history/{image_id}"): None,
+    ("post", "/api/history/{image_id}/restore"): None,
+    ("get", "/api/images/{image_id}"): None,
+    ("get", "/api/images/{image_id}/thumbnail"): None,
+}
+# Routes that list or show what is the caller's own.
+LISTS = {("get", "/api/history"), ("get", "/api/auth/sessions"), ("get", "/api/auth/me"), ("get", "/api/quota")}
+# Routes that show nothing of anybody, or only make something new for whoever calls.
+NOBODYS = {
+    ("get", "/api/auth/config"),
+    ("post", "/api/auth/guest"),
+    ("post", "/api/auth/refresh"),
+    ("post", "/api/auth/logout"),
+    ("post", "/api/generate/basic"),
+    ("get", "/api/generate/estimate"),
+    ("post", "/api/quota/check"),
+    ("get", "/api/health"),
+    ("get", "/api/health/detailed"),
+    ("get", "/api/health/live"),
+    ("get", "/api/health/ready"),
+    ("get", "/metrics"),
+    ("get", "/api/i18n/{lang}"),
+}
+
+
+@dataclass(frozen=True)
+class Two:
+    """Guest A with an image that is listed, one that is not and one in the trash; guest B with nothing."""
+
+    service: RunningService
+    a: Guest
+    b: Guest
+    listed: dict[str, Any]
+    ids: dict[str, list[str]]
+
+    @property
+    def marks(self) -> list[str]:
+        """What must be in no answer to B."""
+        return [self.a.id, self.a.tokens["user"]["user_folder_id"], "secret harbour", *self.ids["image_id"]]
+
+
+@pytest.fixture
+async def two(open_service: OpenService) -> AsyncIterator[Two]:
+    service = await open_service(RATE_LIMIT_REQUESTS="1000")
+    a, b = await service.guest(), await service.guest()
+    listed = await a.image("secret harbour")
+    trashed = await a.image("secret harbour, trashed")
+    assert (await a.client.delete(f"/api/history/{trashed['history_id']}")).status_code == 200
+    unlisted = await a.image("secret harbour, unlisted", save_to_history=False)
+    (session,) = (await a.client.get("/api/auth/sessions")).json()["sessions"]
+    images = [listed["history_id"], trashed["history_id"], httpx.URL(unlisted["image_url"]).path.rpartition("/")[2]]
+    yield Two(service, a, b, listed, {"image_id": images, "session_id": [session["id"]]})
+    # Whatever B tried, A has it all.
+    assert (await a.client.get("/api/auth/me")).status_code == 200
+    assert [item["id"] for item in (await a.history())["items"]] == [listed["history_id"]]
+    for url in (listed["image_url"], listed["thumbnail_url"], unlisted["image_url"]):
+        assert (await service.client.get(url)).status_code == 200
+    assert (await a.client.post(f"/api/history/{trashed['history_id']}/restore")).status_code == 200
+
+
+def comparable(response: httpx.Response) -> tuple[int, Any, dict[str, str]]:
+    """An answer without what differs between any two answers."""
+    body = response.json()
+    body.pop("request_id")
+    varying = {"x-request-id", "date", "ratelimit", "content-length"}
+    return response.status_code, body, {name: v for name, v in response.headers.items() if name not in varying}
+
+
+def test_every_route_has_its_place_in_the_matrix() -> None:
+    document = create_app(load_settings({"REDIS_URL": "redis://nowhere"}), Metrics()).openapi()
+    routes = {(method, path) for path, item in document["paths"].items() for method in item}
+    assert routes == set(WITH_IDS) | LISTS | NOBODYS, "say in this file what a new route shows, and to whom"
+    assert {route for route in routes if "{" in route[1]} <= set(WITH_IDS) | {("get", "/api/i18n/{lang}")}
+
+
+@pytest.mark.parametrize("route", WITH_IDS, ids=" ".join)
+async def test_anothers_thing_looks_like_one_that_is_not_there(two: Two, route: tuple[str, str]) -> None:
+    method, path = route
+    (name,) = [name for name in NOTHING if f"{{{name}}}" in path]
+
+    async def ask(client: httpx.AsyncClient, thing: str, **query: str) -> tuple[int, Any, dict[str, str]]:
+        address = path.replace(f"{{{name}}}", thing)
+        return comparable(await client.request(method, address, json=WITH_IDS[route], params=query))
+
+    missing = await ask(two.b.client, NOTHING[name])
+    assert missing[0] == 404
+    assert missing[1]["error"]["code"] == "NOT_FOUND"
+    for thing in two.ids[name]:
+        assert await ask(two.b.client, thing) == missing
+        if route == ("delete", "/api/history/{image_id}"):
+            assert await ask(two.b.client, thing, final="true") == missing
+    # Who is not signed in learns no more.
+    nobody = await ask(two.service.client, NOTHING[name])
+    assert nobody[0] == 401
+    assert [await ask(two.service.client, thing) for thing in two.ids[name]] == [nobody] * len(two.ids[name])
+
+
+@pytest.mark.parametrize("route", sorted(LISTS), ids=" ".join)
+async def test_lists_hold_nothing_of_anothers(two: Two, route: tuple[str, str]) -> None:
+    method, path = route
+    response = await two.b.client.request(method, path)
+    assert response.status_code == 200
+    own = (await two.a.client.request(method, path)).text
+    for mark in two.marks:
+        assert mark not in response.text
+    if path != "/api/quota":
+        assert any(mark in own for mark in (*two.marks, *two.ids["session_id"])), "the test looks at the wrong thing"
+
+
+async def test_anothers_history_is_empty_under_every_filter(two: Two) -> None:
+    for query in ({}, {"mode": "basic"}, {"sort": "oldest"}, {"date_from": "2000-01-01"}, {"offset": 0, "limit": 100}):
+        page = await two.b.history(**query)
+        assert (page["items"], page["total"], page["has_more"]) == ([], 0, False)
+
+
+async def test_another_points_are_seen_in_the_pool_alone(two: Two) -> None:
+    mine = (await two.b.client.get("/api/quota")).json()
+    assert mine["global"]["used"] == 3
+    assert all(mode["used"] == 0 for mode in mine["modes"].values())
+    assert (await two.a.client.get("/api/quota")).json()["modes"]["basic_1k"]["used"] == 3
+
+
+async def test_a_signature_opens_its_own_image_until_its_own_end(two: Two) -> None:
+    """A link that B made for an image of theirs opens nothing of A's, and a changed one opens nothing at all."""
+    own = httpx.URL((await two.b.image("mine"))["image_url"])
+    theirs = httpx.URL(two.listed["image_url"])
+    query = dict(own.params)
+    attempts = [
+        (theirs.path, query),
+        (theirs.path, dict(theirs.params) | {"sig": query["sig"]}),
+        (theirs.path, dict(theirs.params) | {"exp": str(int(theirs.params["exp"]) + 1)}),
+        (theirs.path, {"sig": theirs.params["sig"]}),
+        (theirs.path, dict(theirs.params) | {"sig": ""}),
+        (theirs.path, dict(theirs.params) | {"sig": theirs.params["sig"][:-1]}),
+        (f"/api/images/{two.ids['image_id'][2]}", dict(theirs.params)),
+        (f"/api/images/{NOTHING['image_id']}", dict(theirs.params)),
+    ]
+    for client in (two.b.client, two.service.client):
+        answers = [comparable(await client.get(path, params=params)) for path, params in attempts]
+        assert [answer[0] for answer in answers] == [401] * len(attempts)
+        # Also whether there is such an image cannot be told.
+        assert all(answer == answers[0] for answer in answers)
+
+
+async def test_health_and_metrics_tell_of_nobody(two: Two) -> None:
+    for path in ("/metrics", "/api/health", "/api/health/detailed"):
+        text = (await two.service.client.get(path)).text
+        assert not [mark for mark in two.marks if mark in text]

@@ -1,0 +1,137 @@
+"""Schemathesis against the running service, signed in: no answer that the OpenAPI document does not describe."""
+
+import asyncio
+import contextlib
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import requests
+import schemathesis
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis.errors import Unsatisfiable
+from hypothesis.strategies import SearchStrategy
+from schemathesis import APIOperation, Case, GenerationMode
+from schemathesis.checks import CHECKS, load_all_checks
+from schemathesis.core.failures import FailureGroup
+from schemathesis.core.result import Ok
+
+from benchmarks.gemini_standin import GeminiStandin
+from tests.conftest import OPERATOR_KEY, OpenService
+from tests.support.service import RunningService
+
+Operation = APIOperation[Any, Any, Any, Any]
+
+EXAMPLES, SOAK_EXAMPLES = 5, 100  # of one operation
+HELD = (
+    "not_a_server_error", "status_code_conformance", "content_type_conformance", "response_schema_conformance",
+    "response_headers_conformance", "negative_data_rejection", "allow_header_conformance",
+)  # fmt: skip
+NO_LIMITS = {
+    "RATE_LIMIT_REQUESTS": "1000000",
+    "GUEST_RATE_PER_HOUR": "1000000",
+    "TRIAL_GLOBAL_QUOTA": "1000000",
+    "TRIAL_GUEST_SHARE": "1",
+    "TRIAL_BASIC_1K_LIMIT": "1000000",
+    "TRIAL_BASIC_4K_LIMIT": "1000000",
+}
+
+
+def operation_id(operation: Operation) -> str:
+    return str(operation.definition.raw["operationId"])
+
+
+@dataclass(frozen=True)
+class Known:
+    """What a generator would not come upon: the caller's token, an image and a session of theirs, a body that works."""
+
+    token: str
+    ids: dict[str, str]
+    bodies: dict[str, Any]
+
+    def cases(self, operation: Operation) -> SearchStrategy[Case[Any]]:
+        body = self.bodies.get(operation_id(operation))
+        return operation.as_strategy(
+            GenerationMode.POSITIVE,
+            path_parameters={name: value for name, value in self.ids.items() if f"{{{name}}}" in operation.path},
+            **({} if body is None else {"body": body}),
+        )
+
+
+def fuzz(operation: Operation, known: Known, examples: int) -> Counter[int]:
+    """Statuses that were answered. Raises what the checks find, with the request that shows it."""
+    checks: Any = [CHECKS.get_one(name) for name in HELD]
+    seen: Counter[int] = Counter()
+    with requests.Session() as session:
+        session.headers["Authorization"] = f"Bearer {known.token}"
+
+        def ask(case: Case[Any]) -> None:
+            seen[case.call_and_validate(session=session, checks=checks).status_code] += 1
+
+        for_each(known.cases(operation), examples // 5, ask)
+        for_each(operation.as_strategy(GenerationMode.POSITIVE), examples * 2 // 5, ask)
+        with contextlib.suppress(Unsatisfiable):  # an operation that takes nothing cannot be called wrongly
+            for_each(operation.as_strategy(GenerationMode.NEGATIVE), examples * 2 // 5, ask)
+    assert seen[200], f"{operation.label}: nothing but refusals: {seen}"
+    return seen
+
+
+def for_each(cases: SearchStrategy[Case[Any]], count: int, ask: Callable[[Case[Any]], None]) -> None:
+    """Always the same cases: hypothesis derives its seed from this function."""
+
+    @settings(
+        max_examples=count, derandomize=True, deadline=None, database=None, phases=[Phase.generate],
+        suppress_health_check=list(HealthCheck),
+    )  # fmt: skip
+    @given(cases)
+    def run(case: Case[Any]) -> None:
+        ask(case)
+
+    run()
+
+
+def load(url: str) -> list[Operation]:
+    load_all_checks()
+    schema = schemathesis.openapi.from_url(f"{url}/openapi.json")
+    # The token is the guest's; a made-up one would end most requests at the door.
+    schema.config.generation.update(with_security_parameters=False)
+    found = []
+    for result in schema.get_all_operations():
+        assert isinstance(result, Ok), f"schemathesis cannot read an operation: {result}"
+        found.append(result.ok())
+    return found
+
+
+async def know(service: RunningService, name: str) -> Known:
+    guest = await service.guest()
+    image = await guest.image()
+    if name == "restore_image":
+        await guest.client.delete(f"/api/history/{image['history_id']}")
+    (session,) = (await guest.client.get("/api/auth/sessions")).json()["sessions"]
+    return Known(
+        guest.tokens["access_token"],
+        {"image_id": image["history_id"], "session_id": session["id"], "lang": "zh"},
+        {
+            "refresh_tokens": {"refresh_token": guest.tokens["refresh_token"]},
+            "generate_basic": {"prompt": "a lighthouse"},
+            "check_quota": {"mode": "basic"},
+        },
+    )
+
+
+async def test_no_5xx_and_no_undocumented_answer(open_service: OpenService, gemini: GeminiStandin, soak: bool) -> None:
+    """Each operation with a guest of its own, so that signing out ends nobody else's session."""
+    gemini.configure(pixels=(8, 8))
+    service = await open_service(GOOGLE_API_KEY=OPERATOR_KEY, GOOGLE_GEMINI_BASE_URL=gemini.url, **NO_LIMITS)
+    operations = await asyncio.to_thread(load, service.url)
+    assert len(operations) >= 23
+    failures: list[BaseException] = []
+    for operation in operations:
+        known = await know(service, operation_id(operation))
+        try:
+            await asyncio.to_thread(fuzz, operation, known, SOAK_EXAMPLES if soak else EXAMPLES)
+        except (AssertionError, FailureGroup) as error:
+            failures.append(error)
+    if failures:
+        raise BaseExceptionGroup("answers that the document does not describe", failures)

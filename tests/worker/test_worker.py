@@ -1,0 +1,179 @@
+"""`python -m services.worker`, as a process of its own."""
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import psutil
+import pytest
+from redis import Redis
+
+from core.clients.embedded_redis import running_redis
+from services.quota.store import RESERVATIONS
+from tests.support.parts import Parts, image_id, open_parts
+from tests.support.waiting import eventually
+
+ROOT = Path(__file__).parents[2]
+STOP_SECONDS = 10
+WORK_SECONDS = 30  # the sweep comes every 5 s, the purge every 15 s
+
+
+class WorkerProcess:
+    """One worker over a folder; its output is read when it has ended."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self.process = process
+
+    async def stop(self) -> tuple[int, str]:
+        self.process.send_signal(signal.SIGTERM)
+        return await self.ended()
+
+    async def ended(self) -> tuple[int, str]:
+        """Exit code and what it wrote to standard error."""
+        async with asyncio.timeout(STOP_SECONDS):
+            _, errors = await self.process.communicate()
+        assert self.process.returncode is not None
+        return self.process.returncode, errors.decode()
+
+
+StartWorker = Callable[..., Awaitable[WorkerProcess]]
+
+
+@pytest.fixture
+async def start_worker(tmp_path: Path) -> AsyncIterator[StartWorker]:
+    started: list[asyncio.subprocess.Process] = []
+
+    async def start(**environment: str) -> WorkerProcess:
+        """With nothing of the developer's own settings: neither the environment nor the project's .env."""
+        kept = {key: value for key, value in os.environ.items() if key.startswith(("PATH", "HOME", "COVERAGE"))}
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "services.worker", cwd=tmp_path,
+            env={**kept, "PYTHONPATH": str(ROOT), "LOG_FORMAT": "json", **environment},
+            stdin=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE,
+        )  # fmt: skip
+        started.append(process)
+        return WorkerProcess(process)
+
+    yield start
+    for process in started:
+        if process.returncode is None:
+            process.kill()
+        await process.communicate()
+
+
+@pytest.fixture
+def settings(redis_url: str, tmp_path: Path) -> dict[str, str]:
+    return {
+        "DATA_DIR": str(tmp_path / "data"), "REDIS_URL": redis_url, "TRASH_MINUTES": "0",
+        "REQUEST_TIMEOUT_SECONDS": "0.05", "RESERVATION_GRACE_SECONDS": "0",
+    }  # fmt: skip
+
+
+@pytest.fixture
+async def parts(settings: dict[str, str], empty_database: Path) -> AsyncIterator[Parts]:
+    async with AsyncExitStack() as stack:
+        yield await stack.enter_async_context(open_parts(settings, empty_database))
+
+
+async def nothing_held(parts: Parts) -> bool:
+    return bool(await parts.redis.zcard(RESERVATIONS()) == 0)
+
+
+async def test_it_shows_its_name_sweeps_and_stops_on_sigterm(
+    settings: dict[str, str], parts: Parts, start_worker: StartWorker
+) -> None:
+    dead, unfinished = await parts.reserve("usr_a"), await parts.reserve("usr_b")
+    await parts.store(unfinished)
+    worker = await start_worker(**settings)
+
+    assert await eventually(lambda: nothing_held(parts), WORK_SECONDS)
+    assert psutil.Process(worker.process.pid).cmdline()[0] == "nbl-worker"
+    assert (await parts.container.history.get("usr_b", image_id(unfinished.id))).call_id == unfinished.id
+    assert await parts.counters(dead.day) == await parts.ledger(dead.day)
+
+    code, errors = await worker.stop()
+    assert code == 0
+    assert "Traceback" not in errors
+
+
+async def test_it_empties_the_trash(settings: dict[str, str], parts: Parts, start_worker: StartWorker) -> None:
+    held = await parts.reserve()
+    await parts.keeper.index(await parts.store(held))
+    await parts.quota.commit(held)
+    await parts.container.history.delete("usr_a", image_id(held.id), final=False)
+    worker = await start_worker(**settings)
+
+    async def gone() -> bool:
+        return not [info async for info in parts.container.storage.list("users/")]
+
+    assert await eventually(gone, WORK_SECONDS)
+    assert await parts.counters(held.day) == await parts.ledger(held.day), "what was deleted stays charged"
+    assert (await worker.stop())[0] == 0
+
+
+async def test_two_workers_do_the_work_of_one(
+    settings: dict[str, str], parts: Parts, start_worker: StartWorker
+) -> None:
+    workers = [await start_worker(**settings) for _ in range(2)]
+    held = [await parts.reserve(f"usr_{number}") for number in range(20)]
+    for reservation in held[::2]:
+        await parts.store(reservation)
+
+    assert await eventually(lambda: nothing_held(parts), WORK_SECONDS)
+    assert (await parts.ledger(held[0].day)).pool == 10
+    assert await parts.counters(held[0].day) == await parts.ledger(held[0].day)
+    for worker in workers:
+        code, errors = await worker.stop()
+        assert code == 0
+        assert "Traceback" not in errors
+
+
+async def test_without_redis_url_it_says_so_in_one_line(tmp_path: Path, start_worker: StartWorker) -> None:
+    worker = await start_worker(DATA_DIR=str(tmp_path / "data"))
+
+    code, errors = await worker.ended()
+    assert code == 2
+    assert errors.splitlines() == ["REDIS_URL: is empty; scripts/run starts an embedded Redis and sets it"]
+
+
+async def test_redis_gone_ends_it_with_one_line_for_its_supervisor(tmp_path: Path, start_worker: StartWorker) -> None:
+    with running_redis(tmp_path / "own") as server:
+        worker = await start_worker(DATA_DIR=str(tmp_path / "data"), REDIS_URL=server.url)
+        assert await eventually(lambda: polls(server.url), WORK_SECONDS)
+
+    code, errors = await worker.ended()
+    assert code == os.EX_TEMPFAIL
+    assert "Redis is away" in errors.splitlines()[-1]
+    assert "Traceback" not in errors
+
+
+async def test_a_restart_of_redis_between_two_polls_is_survived(tmp_path: Path, start_worker: StartWorker) -> None:
+    with running_redis(tmp_path / "own") as server:
+        worker = await start_worker(DATA_DIR=str(tmp_path / "data"), REDIS_URL=server.url)
+        assert await eventually(lambda: polls(server.url), WORK_SECONDS)
+        with Redis.from_url(server.url) as client:
+            # What a restart does to the connections, without the time in which nothing answers.
+            client.client_kill_filter(_type="normal", skipme=True)
+            client.delete("arq:queue:health-check")
+
+        assert await eventually(lambda: polls(server.url), WORK_SECONDS), "it works on"
+        assert worker.process.returncode is None
+        assert (await worker.stop())[0] == 0
+
+
+async def test_an_address_with_escapes_is_understood(tmp_path: Path, start_worker: StartWorker) -> None:
+    """A DATA_DIR with a space is `%20` in the address of the embedded server."""
+    with running_redis(tmp_path / "my data") as server:
+        assert "%20" in server.url
+        worker = await start_worker(DATA_DIR=str(tmp_path / "data"), REDIS_URL=server.url)
+        assert await eventually(lambda: polls(server.url), WORK_SECONDS)
+        assert (await worker.stop())[0] == 0
+
+
+async def polls(url: str) -> bool:
+    with Redis.from_url(url) as client:
+        return bool(client.exists("arq:queue:health-check"))
