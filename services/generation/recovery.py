@@ -42,13 +42,15 @@ class Recovery:
         if await self._index(reservation):
             await self._quota.commit(reservation)
             return "indexed"
-        if await self._quota.release(reservation) == "committed":
+        # It stays listed until its remains are gone: a worker that dies in between must not leave them for ever.
+        if await self._quota.release(reservation, stays_listed=True) == "committed":
             return "committed"
         # Looked for once more, now that nothing is held: a call that got this far late must not lose its bytes.
         if await self._index(reservation):
             await self._quota.commit(reservation)
             return "indexed"
         await self._keeper.discard_bytes(reservation.note)
+        await self._quota.dismiss(reservation)
         return "released"
 
     async def _index(self, reservation: Reservation) -> bool:

@@ -65,12 +65,15 @@ return {'held', found[2], found[3], found[1], found[4]}
 )
 
 # KEYS: global, user, guests ('' for none), reservations, reservation
-# ARGV: id, how many of the reservation's images were delivered, ttl of counters (s)
+# ARGV: id, how many of the reservation's images were delivered, ttl of counters (s), 1 to stay listed when released
 # A counter that Redis has lost is left alone: counted down from nothing it would let others have what is not there.
 SETTLE = """
 local state = redis.call('HGET', KEYS[5], 'state')
 if not state then return 'unknown' end
-if state ~= 'reserved' then return state end
+if state ~= 'reserved' then
+  if ARGV[4] == '0' then redis.call('ZREM', KEYS[4], ARGV[1]) end
+  return state
+end
 local held = redis.call('HMGET', KEYS[5], 'mode', 'points', 'count')
 local points, count = tonumber(held[2]), tonumber(held[3])
 local delivered = math.min(tonumber(ARGV[2]), count)
@@ -86,8 +89,13 @@ give_back(KEYS[2], 'mode:' .. held[1], undelivered)
 if KEYS[3] ~= '' then give_back(KEYS[3], 'points', back) end
 state = delivered > 0 and 'committed' or 'released'
 redis.call('HSET', KEYS[5], 'state', state, 'points', points - back, 'count', delivered)
-redis.call('ZREM', KEYS[4], ARGV[1])
+if state == 'committed' or ARGV[4] == '0' then redis.call('ZREM', KEYS[4], ARGV[1]) end
 return state
+"""
+
+# KEYS: reservations, reservation.   ARGV: id.   One that was made anew since it was released stays.
+DISMISS = """
+if redis.call('HGET', KEYS[2], 'state') == 'released' then redis.call('ZREM', KEYS[1], ARGV[1]) end
 """
 
 # Set a day's counters to what the ledger says, plus what is held and not in the ledger yet.
@@ -113,8 +121,8 @@ for _, row in ipairs(given.users) do add(given.user_key .. row.id, 'mode:' .. ro
 for _, row in ipairs(given.guests) do add(given.guests_key .. row.address, 'points', row.points) end
 for _, id in ipairs(redis.call('ZRANGE', KEYS[2], 0, -1)) do
   local key = given.reservation_key .. id
-  local held = redis.call('HMGET', key, 'mode', 'points', 'count', 'user_id', 'guest_address', 'day')
-  if held[6] == given.day then
+  local held = redis.call('HMGET', key, 'mode', 'points', 'count', 'user_id', 'guest_address', 'day', 'state')
+  if held[6] == given.day and held[7] == 'reserved' then
     local count = tonumber(held[3])
     local open = count - (given.charged[id] or 0)
     if open <= 0 then

@@ -97,17 +97,19 @@ class QuotaService:
 
         Answers what became of the reservation: committed, released, or unknown when Redis has lost it.
         """
-        count = reservation.count if delivered is None else delivered
-        state = await self._store.settle(reservation, count)
-        self._metrics.reservations.labels(state).inc()
-        if count and state in {"unknown", "released"}:
-            # Redis lost the reservation, or gave it back as expired; the ledger has the charge, the counters follow.
-            await self._store.forget(reservation.day)
-        return state
+        return await self._settle(reservation, reservation.count if delivered is None else delivered)
 
-    async def release(self, reservation: Reservation) -> str:
-        """Give everything back. Safe to repeat; answers as `commit`."""
-        return await self.commit(reservation, delivered=0)
+    async def release(self, reservation: Reservation, *, stays_listed: bool = False) -> str:
+        """Give everything back. Safe to repeat; answers as `commit`.
+
+        `stays_listed`: it is still among the expired, because what its call left is not cleared away yet; `dismiss`
+        ends that.
+        """
+        return await self._settle(reservation, 0, stays_listed=stays_listed)
+
+    async def dismiss(self, reservation: Reservation) -> None:
+        """Nothing is left of a released call; does nothing to one that was reserved anew meanwhile."""
+        await self._store.dismiss(reservation)
 
     def charge(self, reservation: Reservation, image_id: str) -> Callable[[Connection], None]:
         """The ledger entry of one image, to be written in the transaction that indexes the image."""
@@ -147,7 +149,7 @@ class QuotaService:
         return None, status
 
     async def expired(self, limit: int = 100) -> list[Reservation]:
-        """Reservations whose call is taken for dead."""
+        """Reservations whose call is taken for dead, and those released whose remains are still to be cleared away."""
         return await self._store.expired(limit)
 
     async def charged_images(self, reservation_id: str) -> int:
@@ -164,6 +166,14 @@ class QuotaService:
         if done:
             log.info("quota counters set from the ledger", day=day, points=totals.pool)
         return done
+
+    async def _settle(self, reservation: Reservation, delivered: int, *, stays_listed: bool = False) -> str:
+        state = await self._store.settle(reservation, delivered, stays_listed=stays_listed)
+        self._metrics.reservations.labels(state).inc()
+        if delivered and state in {"unknown", "released"}:
+            # Redis lost the reservation, or gave it back as expired; the ledger has the charge, the counters follow.
+            await self._store.forget(reservation.day)
+        return state
 
     async def _reserve(self, wanted: Reservation, limits: Limits) -> ReserveOutcome:
         """A day that is unknown is set from the ledger first; whoever else does so at the same time helps."""

@@ -65,6 +65,7 @@ class QuotaStore:
         self._reserve = redis.register_script(scripts.RESERVE)
         self._hold = redis.register_script(scripts.HOLD)
         self._settle = redis.register_script(scripts.SETTLE)
+        self._dismiss = redis.register_script(scripts.DISMISS)
         self._rebuild = redis.register_script(scripts.REBUILD)
 
     async def reserve(self, reservation: Reservation, limits: Limits) -> ReserveOutcome:
@@ -95,12 +96,18 @@ class QuotaStore:
         )  # fmt: skip
         return ReserveOutcome(result, made_at=int(made_at), day=day, state=state, note=note)
 
-    async def settle(self, reservation: Reservation, delivered: int) -> str:
-        """End a reservation. Answers its state: committed, released, or unknown when Redis has lost it."""
+    async def settle(self, reservation: Reservation, delivered: int, *, stays_listed: bool = False) -> str:
+        """End a reservation. Answers its state: committed, released, or unknown when Redis has lost it.
+
+        `stays_listed`: one that is released is still among the expired, until `dismiss`.
+        """
         state: str = await self._settle(
-            keys=self._keys(reservation), args=[reservation.id, delivered, COUNTER_TTL_SECONDS]
+            keys=self._keys(reservation), args=[reservation.id, delivered, COUNTER_TTL_SECONDS, int(stays_listed)]
         )
         return state
+
+    async def dismiss(self, reservation: Reservation) -> None:
+        await self._dismiss(keys=[RESERVATIONS(), RESERVATION(id=reservation.id)], args=[reservation.id])
 
     async def counters(self, identity: QuotaIdentity, day: str) -> Counters:
         pipeline = self._redis.pipeline(transaction=False)
@@ -134,7 +141,7 @@ class QuotaStore:
         await pipeline.execute()
 
     async def expired(self, limit: int) -> list[Reservation]:
-        """Reservations past their time, the oldest first."""
+        """Reservations past their time, the oldest first; also those released, until they are dismissed."""
         seconds, microseconds = await self._redis.time()
         now = seconds * 1000 + microseconds // 1000
         ids: list[str] = await self._redis.zrangebyscore(RESERVATIONS(), 0, now, start=0, num=limit)
@@ -169,8 +176,8 @@ class QuotaStore:
             # The hash outlives its entry in the set by far; an entry without one has nothing left to give back.
             await self._redis.zrem(RESERVATIONS(), reservation_id)
             return None
-        if held["state"] != "reserved":
-            return None  # settled since the set was read
+        if held["state"] == "committed":
+            return None  # since the set was read
         return Reservation(
             id=reservation_id,
             identity=QuotaIdentity(held["user_id"], held["guest_address"] or None),

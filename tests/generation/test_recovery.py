@@ -115,6 +115,49 @@ async def test_sweeps_of_several_workers_at_once_do_the_same_as_one(
     assert await look(parts, held.day) == (kept(held) if finished else GIVEN_BACK)
 
 
+async def test_a_worker_that_dies_before_it_clears_away_the_bytes_leaves_them_to_the_next(
+    workers: tuple[Parts, Parts],
+) -> None:
+    parts, other = workers
+    held = await parts.reserve()
+    await parts.store_bytes(held)
+    await parts.until_expired()
+    # As far as it gets that dies here: the points are given back, the bytes are not gone.
+    await parts.quota.release(held, stays_listed=True)
+
+    assert (await parts.counters(held.day), await parts.redis.zcard(RESERVATIONS())) == (NOTHING, 1)
+    assert await other.recovery.sweep() == 1
+    assert await look(parts, held.day) == GIVEN_BACK
+
+
+async def test_a_call_reserved_anew_while_its_remains_were_cleared_away_is_still_found(
+    workers: tuple[Parts, Parts],
+) -> None:
+    parts, worker = workers
+    held = await parts.reserve()
+    await parts.until_expired()
+    await worker.quota.release(held, stays_listed=True)
+    again = await parts.quota.reserve(held.identity, held.mode, 1, reservation_id=held.id, note=held.note)
+    await worker.quota.dismiss(held)
+
+    assert await parts.counters(held.day) == ONE_IMAGE
+    await parts.store(again)
+    await parts.until_expired()
+    assert await worker.recovery.sweep() == 1
+    assert await look(parts, held.day) == kept(again)
+
+
+async def test_counters_set_from_the_ledger_leave_a_released_call_listed_and_uncounted(
+    workers: tuple[Parts, Parts],
+) -> None:
+    parts, _ = workers
+    held = await parts.reserve()
+    await parts.quota.release(held, stays_listed=True)
+
+    assert await parts.quota.rebuild(held.day)
+    assert (await parts.counters(held.day), await parts.redis.zcard(RESERVATIONS())) == (NOTHING, 1)
+
+
 async def test_a_sweep_leaves_alone_what_is_still_under_way(
     redis_url: str, empty_database: Path, tmp_path: Path
 ) -> None:
