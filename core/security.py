@@ -1,4 +1,7 @@
-"""What hangs on SECRET_KEY: tokens, signed links, derived tokens. Each use has its own key by HKDF."""
+"""What hangs on SECRET_KEY: tokens, signed links, derived tokens, what is encrypted at rest.
+
+Each use has its own key by HKDF.
+"""
 
 import contextlib
 import hashlib
@@ -10,6 +13,7 @@ from base64 import urlsafe_b64encode
 from dataclasses import dataclass
 from pathlib import Path
 
+from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from jose import JWTError, jwt
@@ -166,3 +170,42 @@ class RefreshTokens:
     @staticmethod
     def fingerprint(token: str) -> str:
         return hashlib.sha256(token.encode("utf-8", "replace")).hexdigest()
+
+
+class Vault:
+    """Encrypts what is kept at rest, such as somebody's API key, and only opens it in the context it was sealed for."""
+
+    def __init__(self, keys: KeyRing) -> None:
+        self._keys = keys
+
+    def seal(self, secret: SecretStr, context: str) -> str:
+        """`context` names whose it is, so that one who can write to the store cannot give it to another."""
+        return self._cipher(context).encrypt(secret.get_secret_value().encode()).decode()
+
+    def open(self, sealed: str, context: str) -> SecretStr | None:
+        """None when it was sealed for another context, or with a key that is gone by now."""
+        try:
+            return SecretStr(self._cipher(context).decrypt(sealed.encode()).decode())
+        except InvalidToken:
+            return None
+
+    def _cipher(self, context: str) -> MultiFernet:
+        return MultiFernet([Fernet(urlsafe_b64encode(key)) for key in self._keys.keys(f"vault:{context}")])
+
+
+class SetupToken:
+    """What makes the first local account an admin: printed by the first start, the same in every process."""
+
+    def __init__(self, keys: KeyRing) -> None:
+        self._keys = keys.keys("setup-token")
+
+    def show(self) -> str:
+        return self._text(self._keys[0])
+
+    def verify(self, given: str) -> bool:
+        attempt = given.strip().encode("utf-8", "replace")
+        return any(hmac.compare_digest(self._text(key).encode(), attempt) for key in self._keys)
+
+    @staticmethod
+    def _text(key: bytes) -> str:
+        return f"setup-{key[:15].hex()}"
