@@ -39,6 +39,7 @@ def create_app(settings: Settings, metrics: Metrics, *, body_seconds: float = BO
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with open_container(settings, metrics) as container:
             app.state.container = container
+            await container.local_accounts.offer_setup_token()
             yield
 
     app = FastAPI(

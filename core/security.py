@@ -50,15 +50,25 @@ class KeyRing:
 def load_or_make_secret(path: Path) -> SecretStr:
     """The embedded installation's own SECRET_KEY: made on the first start, readable by its owner alone."""
     if not path.exists():
-        draft = path.with_name(f"{path.name}.{secrets.token_hex(4)}")
-        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "w", encoding="ascii") as file:
-            file.write(secrets.token_urlsafe(48))
+        draft = _draft(path, secrets.token_urlsafe(48))
         # Processes that start together must agree: the first link wins, and nobody reads a file half written.
         with contextlib.suppress(FileExistsError):
             os.link(draft, path)
         draft.unlink()
     return SecretStr(path.read_text(encoding="ascii").strip())
+
+
+def write_private(path: Path, text: str) -> None:
+    """Write a file that its owner alone can read; whoever reads it meanwhile finds it whole."""
+    _draft(path, text).replace(path)
+
+
+def _draft(path: Path, text: str) -> Path:
+    draft = path.with_name(f"{path.name}.{secrets.token_hex(4)}")
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "w", encoding="ascii") as file:
+        file.write(text)
+    return draft
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from api.schemas.auth import AuthConfigRead, EmptyBody, RefreshBody, SessionRead
 from api.schemas.common import Success
 from core.errors import Forbidden, NotFound, PayloadTooLarge, RateLimited, RequestTimeout, Unauthorized
 from i18n.translate import LANGUAGES
+from services.accounts.models import Visitor
 from services.limits import Limit
 
 HOUR = 3600
@@ -34,7 +35,7 @@ async def sign_in_guest(request: Request, body: EmptyBody, services: Services, a
     limit = Limit("guest", services.settings.accounts.guest_rate_per_hour, HOUR)
     await count_request(request, services, address, limit)
     user_agent = request.headers.get("user-agent", "")
-    return TokensRead.of(await services.accounts.sign_in_guest(address=address, user_agent=user_agent))
+    return TokensRead.of(await services.guests.sign_in(Visitor(address, user_agent)))
 
 
 @router.get("/me", responses=errors(Unauthorized, RateLimited))

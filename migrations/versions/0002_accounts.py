@@ -12,25 +12,26 @@ down_revision = "0001"
 branch_labels = None
 depends_on = None
 
-NEW_COLUMNS = (
-    sa.Column("github_id", sa.BigInteger),
-    sa.Column("sign_in_email", sa.String),
-    sa.Column("password_hash", sa.String),
-    sa.Column("is_granted_admin", sa.Boolean, nullable=False, server_default=sa.false()),
-    sa.Column("blocked_at", sa.BigInteger),
-    sa.Column("left_at", sa.BigInteger),
-    sa.Column("merged_into", sa.String),
-)
+NEW_COLUMNS = {
+    "github_id": sa.BigInteger,
+    "sign_in_email": sa.String,
+    "password_hash": sa.String,
+    "blocked_at": sa.BigInteger,
+    "left_at": sa.BigInteger,
+    "merged_into": sa.String,
+}
 UNIQUE = ("github_id", "sign_in_email")
 
 
 def upgrade() -> None:
-    for column in NEW_COLUMNS:
-        op.add_column("users", column.copy())
+    for name, kind in NEW_COLUMNS.items():
+        op.add_column("users", sa.Column(name, kind))
+    op.add_column("users", sa.Column("is_granted_admin", sa.Boolean, nullable=False, server_default=sa.false()))
     for name in UNIQUE:
         op.create_index(f"uq_users_{name}", "users", [name], unique=True)
     op.create_index("ix_users_created_at", "users", ["created_at", "id"])
     op.create_index("ix_users_left_at", "users", ["left_at"])
+    op.create_index("ix_charges_user_id", "charges", ["user_id"])
     op.create_table(
         "admin_logins",
         sa.Column("login", sa.String, nullable=False),
@@ -48,9 +49,10 @@ def upgrade() -> None:
 def downgrade() -> None:
     op.drop_table("milestones")
     op.drop_table("admin_logins")
+    op.drop_index("ix_charges_user_id", "charges")
     op.drop_index("ix_users_left_at", "users")
     op.drop_index("ix_users_created_at", "users")
     for name in UNIQUE:
         op.drop_index(f"uq_users_{name}", "users")
-    for column in reversed(NEW_COLUMNS):
-        op.drop_column("users", column.name)
+    for name in ("is_granted_admin", *NEW_COLUMNS):
+        op.drop_column("users", name)

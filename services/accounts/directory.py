@@ -8,10 +8,10 @@ from core.clients.database import Database
 from core.clock import now_ms
 from core.errors import FieldProblem, NotFound, ValidationFailed
 from core.logging import get_logger
-from services.accounts.models import Caller, Role, User
+from services.accounts.models import Caller, Role, User, UserFilter
 from services.accounts.roles import AdminPolicy
 from services.accounts.sessions import SessionStore
-from services.accounts.users import UserFilter, change_user, get_user, search_users
+from services.accounts.users import change_user, get_user, search_users
 
 log = get_logger(__name__)
 

@@ -1,5 +1,7 @@
 """Signing in with GitHub: state and PKCE on the way out, the numeric id as the key on the way back."""
 
+from typing import Any
+
 from sqlalchemy import Connection
 
 from core.clients.database import Database
@@ -8,7 +10,7 @@ from core.clock import now_ms
 from core.errors import DependencyUnavailable, Forbidden, Unauthorized
 from core.ids import new_id
 from core.logging import get_logger
-from services.accounts.models import Tokens, User, Visitor, github_folder_id
+from services.accounts.models import Role, Tokens, User, Visitor, github_folder_id
 from services.accounts.roles import AdminPolicy
 from services.accounts.service import AccountService
 from services.accounts.states import StateStore
@@ -70,25 +72,34 @@ class GitHubSignIn:
     def _known_as(self, connection: Connection, profile: GitHubProfile) -> User:
         """The account of this numeric id, made when it is new; login, name and e-mail are what GitHub says today."""
         self._policy.note_login(connection, profile.login, profile.id)
-        shown = {
-            "login": profile.login[:MAX_NAME_CHARACTERS],
-            "name": profile.name[:MAX_NAME_CHARACTERS] if profile.name else None,
-            "email": profile.email,
-            "avatar_url": profile.avatar_url,
-        }
         known = find_by_github(connection, profile.id)
         if known is None:
-            user = User(
-                id=new_id("usr"),
-                role="admin" if self._policy.names(connection, profile.id) else "user",
-                folder_id=github_folder_id(profile.id),
-                created_at=now_ms(),
-                github_id=profile.id,
-                **shown,
-            )
+            role: Role = "admin" if self._policy.names(connection, profile.id) else "user"
+            user = _new_user(profile, role)
             add_user(connection, user)
             return user
-        change_user(connection, known.id, **shown, role=self._policy.role(connection, known))
+        change_user(connection, known.id, **_shown(profile), role=self._policy.role(connection, known))
         found = find_by_github(connection, profile.id)
         assert found is not None, "read and written in one transaction"
         return found
+
+
+def _new_user(profile: GitHubProfile, role: Role) -> User:
+    return User(
+        id=new_id("usr"),
+        role=role,
+        folder_id=github_folder_id(profile.id),
+        created_at=now_ms(),
+        github_id=profile.id,
+        **_shown(profile),
+    )
+
+
+def _shown(profile: GitHubProfile) -> dict[str, Any]:
+    """What is shown of an account, by the names of `User`."""
+    return {
+        "login": profile.login[:MAX_NAME_CHARACTERS],
+        "name": profile.name[:MAX_NAME_CHARACTERS] if profile.name else None,
+        "email": profile.email,
+        "avatar_url": profile.avatar_url,
+    }

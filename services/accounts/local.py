@@ -12,7 +12,7 @@ from core.clock import now_ms
 from core.errors import FieldProblem, Forbidden, Unauthorized, ValidationFailed
 from core.ids import new_id
 from core.logging import get_logger
-from core.security import SetupToken
+from core.security import SetupToken, write_private
 from services.accounts.models import Tokens, User, Visitor, local_folder_id
 from services.accounts.passwords import Passwords
 from services.accounts.service import AccountService
@@ -49,8 +49,7 @@ class LocalAccounts:
         if not self.enabled or used:
             self._token_file.unlink(missing_ok=True)
             return
-        self._token_file.touch(mode=0o600)
-        self._token_file.write_text(self._setup_token.show(), encoding="ascii")
+        write_private(self._token_file, self._setup_token.show())
 
     async def register(
         self, email: str, password: SecretStr, name: str | None, setup_token: str | None, visitor: Visitor

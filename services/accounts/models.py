@@ -31,6 +31,15 @@ class User:
 
 
 @dataclass(frozen=True)
+class UserFilter:
+    """`search` in login, name, e-mail and id; None: not asked for."""
+
+    search: str | None = None
+    role: Role | None = None
+    blocked: bool | None = None
+
+
+@dataclass(frozen=True)
 class Session:
     """One sign-in. `address` and `user_agent` are shown to its owner, to tell sessions apart.
 
@@ -71,6 +80,10 @@ class Caller:
     address: str
     sealed_key: str = ""
     masked_key: str = ""
+
+    @property
+    def is_admin(self) -> bool:
+        return self.role == "admin"
 
 
 @dataclass(frozen=True)

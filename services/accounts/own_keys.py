@@ -35,7 +35,7 @@ class OwnKeys:
         await self._sessions.change(caller.session_id, sealed_key="", masked_key="")
 
     def of(self, caller: Caller) -> SecretStr | None:
-        """The caller's saved key. Raises InvalidApiKey for one that cannot be opened: the operator's never stands in."""
+        """The caller's saved key. Raises InvalidApiKey for one that cannot be opened: the operator's is no stand-in."""
         if not caller.sealed_key:
             return None
         key = self._vault.open(caller.sealed_key, _context(caller))

@@ -17,14 +17,15 @@ SESSION_TTL_SECONDS = 7 * 24 * 3600
 REFRESH_GRACE_SECONDS = 30
 TOUCH_AFTER_MS = 60_000
 
-SESSION = RedisKey("session:{sid}", "hash: user, role, times, browser of one sign-in; the user's own key, encrypted", SESSION_TTL_SECONDS)
+SESSION = RedisKey(
+    "session:{sid}", "hash: user, role, times, browser of one sign-in; their own key, encrypted", SESSION_TTL_SECONDS
+)
 USER_SESSIONS = RedisKey("user:{user_id}:sessions", "set: ids of a user's sessions", SESSION_TTL_SECONDS)
 REFRESH = RedisKey("refresh:{hash}", "hash: session of a refresh token, when it was used", SESSION_TTL_SECONDS)
-TOKENS = RedisKey(
-    "session:{sid}:tokens", "sorted set: keys of the session's refresh tokens by their end", SESSION_TTL_SECONDS
-)
+TOKENS = RedisKey("tokens:{sid}", "sorted set: keys of the session's refresh tokens by their end", SESSION_TTL_SECONDS)
 
-# KEYS: the token's entry, its successor's.   ARGV: prefix of session keys, now (ms), grace (ms), ttl (s), suffix of TOKENS
+# KEYS: the token's entry, its successor's.
+# ARGV: prefix of session keys, now (ms), grace (ms), ttl (s), prefix of the sets of tokens
 _ROTATE = """
 local entry = redis.call('HMGET', KEYS[1], 'session', 'used_at')
 if not entry[1] then return {'unknown'} end
@@ -37,7 +38,7 @@ end
 redis.call('HSET', KEYS[1], 'used_at', ARGV[2])
 redis.call('HSET', KEYS[2], 'session', entry[1])
 redis.call('EXPIRE', KEYS[2], ARGV[4])
-local tokens = session .. ARGV[5]
+local tokens = ARGV[5] .. entry[1]
 redis.call('ZREMRANGEBYSCORE', tokens, '-inf', ARGV[2])
 redis.call('ZADD', tokens, tonumber(ARGV[2]) + tonumber(ARGV[4]) * 1000, KEYS[2])
 redis.call('EXPIRE', tokens, ARGV[4])
@@ -63,11 +64,16 @@ redis.call('DEL', KEYS[1], KEYS[3])
 return 1
 """
 
-# KEYS: session.   ARGV: fields and values, an empty value removes.   One that has ended must not come back as half a one.
+# One that has ended must not come back as half a session.
+# KEYS: session.   ARGV: fields and values; an empty value removes the field
 _CHANGE = """
 if redis.call('EXISTS', KEYS[1]) == 0 then return 0 end
 for i = 1, #ARGV, 2 do
-  if ARGV[i + 1] == '' then redis.call('HDEL', KEYS[1], ARGV[i]) else redis.call('HSET', KEYS[1], ARGV[i], ARGV[i + 1]) end
+  if ARGV[i + 1] == '' then
+    redis.call('HDEL', KEYS[1], ARGV[i])
+  else
+    redis.call('HSET', KEYS[1], ARGV[i], ARGV[i + 1])
+  end
 end
 return 1
 """
@@ -163,10 +169,7 @@ class SessionStore:
         """Use a refresh token once; its successor's entry stands afterwards."""
         result, *rest = await self._rotate(
             keys=[REFRESH(hash=fingerprint), REFRESH(hash=successor_fingerprint)],
-            args=[
-                SESSION(sid=""), now_ms(), REFRESH_GRACE_SECONDS * 1000, SESSION_TTL_SECONDS,
-                TOKENS(sid="").removeprefix(SESSION(sid="")),
-            ],
+            args=[SESSION(sid=""), now_ms(), REFRESH_GRACE_SECONDS * 1000, SESSION_TTL_SECONDS, TOKENS(sid="")],
         )
         return Rotation(result, *rest)
 

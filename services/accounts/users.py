@@ -26,7 +26,7 @@ from sqlalchemy import (
 
 from core.clients.database import metadata
 from core.clock import Milliseconds
-from services.accounts.models import Role, User
+from services.accounts.models import User, UserFilter
 
 users = Table(
     "users",
@@ -78,15 +78,6 @@ class Departure:
     user_id: str
     left_at: Milliseconds
     merged_into: str | None
-
-
-@dataclass(frozen=True)
-class UserFilter:
-    """`search` in login, name, e-mail and id; None: not asked for."""
-
-    search: str | None = None
-    role: Role | None = None
-    blocked: bool | None = None
 
 
 def add_user(
@@ -162,13 +153,12 @@ def set_left(connection: Connection, user_id: str, now: Milliseconds, *, merged_
     return change_user(connection, user_id, **wiped)
 
 
-def departures(connection: Connection, limit: int) -> list[Departure]:
+def departures(connection: Connection) -> list[Departure]:
     """Who has left and is not forgotten yet, the first first."""
     rows = connection.execute(
         select(users.c.id, users.c.left_at, users.c.merged_into)
         .where(users.c.left_at.is_not(None))
         .order_by(users.c.left_at)
-        .limit(limit)
     )
     return [Departure(*row) for row in rows]
 

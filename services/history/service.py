@@ -1,6 +1,6 @@
 """What somebody made: listed, shown, deleted, brought back."""
 
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 
 from sqlalchemy import Connection
 from sqlalchemy.exc import IntegrityError
@@ -8,13 +8,18 @@ from sqlalchemy.exc import IntegrityError
 from core.clients.database import Database
 from core.clock import now_ms
 from core.errors import InternalError, NotFound
+from core.logging import get_logger
 from core.settings import StorageSettings
 from services.history import store
 from services.history.models import HistoryFilter, Image, Page, Sort
+from services.history.records import BrokenRecord, read_record, write_record
 from services.storage.base import Storage
-from services.storage.names import record_key, stem_of, thumbnail_key
+from services.storage.errors import ObjectNotFound
+from services.storage.names import RECORD_SUFFIX, record_key, stem_of, thumbnail_key
 
 PURGE_BATCH = 200
+
+log = get_logger(__name__)
 
 
 class HistoryService:
@@ -97,6 +102,42 @@ class HistoryService:
             purged += len(due)
             if len(due) < PURGE_BATCH:
                 return purged
+
+    async def purge_user(self, user_id: str) -> None:
+        """Remove all that a user made, for good; what a crash leaves of it goes with `purge_due`."""
+        await self._database.write(lambda connection: store.take_all_of(connection, user_id))
+        while batch := await self._database.read(lambda connection: store.taken_of(connection, user_id, PURGE_BATCH)):
+            await self._purge(batch)
+
+    async def adopt(self, guest_id: str, user_id: str) -> None:
+        """What a guest made is this user's, and is kept like theirs. It stays where it lies in storage."""
+        await self._database.write(lambda connection: store.hand_over(connection, guest_id, user_id))
+
+    async def adopt_records(self, guest_id: str, folder_id: str, user_id: str) -> None:
+        """The same in the records of the guest's folder, from which the index can be rebuilt; safe to repeat."""
+        async for entry in self._storage.list(f"users/{folder_id}/"):
+            if entry.key.endswith(RECORD_SUFFIX):
+                await self._adopt_record(entry.key, guest_id, user_id)
+
+    async def iterate(self, user_id: str) -> AsyncIterator[Image]:
+        """All that a user made and has not deleted for good, whole, the first first."""
+        after = ""
+        while batch := await self._database.read(
+            lambda connection, after=after: store.images_of(connection, user_id, after, PURGE_BATCH)  # type: ignore[misc]
+        ):
+            for image in batch:
+                yield image
+            after = batch[-1].id
+
+    async def _adopt_record(self, key: str, guest_id: str, user_id: str) -> None:
+        try:
+            record = read_record(await self._storage.get(key))
+        except (ObjectNotFound, BrokenRecord) as error:
+            log.warning("record not adopted", key=key, reason=str(error))
+            return
+        if record.image.user_id == guest_id:
+            adopted = record.of_heir(user_id)
+            await self._storage.put(key, write_record(adopted), content_type="application/json")
 
     async def _purge(self, images: list[Image]) -> None:
         """Objects first, the row last: what a crash leaves is found again by its row."""

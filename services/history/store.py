@@ -19,6 +19,7 @@ from sqlalchemy import (
     Text,
     and_,
     bindparam,
+    case,
     delete,
     func,
     insert,
@@ -162,6 +163,41 @@ def take_due(connection: Connection, now: Milliseconds, trashed_before: Millisec
 
 def remove_rows(connection: Connection, image_ids: Iterable[str]) -> None:
     connection.execute(delete(images).where(images.c.id.in_(list(image_ids))))
+
+
+def take_all_of(connection: Connection, user_id: str) -> None:
+    """Take for removal, as `take` does, all images of a user, listed or not, in the trash or not."""
+    for rows in _all_of(user_id):
+        connection.execute(update(images).where(rows).values(deleted_at=PURGING))
+
+
+def taken_of(connection: Connection, user_id: str, limit: int) -> list[Image]:
+    """Some of a user's images that are being removed."""
+    taken = and_(images.c.deleted_at == PURGING, images.c.user_id == user_id)
+    return [_image(row) for row in connection.execute(select(*_list_columns).where(taken).limit(limit))]
+
+
+def hand_over(connection: Connection, user_id: str, heir_id: str) -> None:
+    """All images of a user are another's from now on; what is listed stays, also where it had an end."""
+    for rows in _all_of(user_id):
+        kept = case((images.c.listed.is_(True), None), else_=images.c.expires_at)
+        connection.execute(update(images).where(rows).values(user_id=heir_id, expires_at=kept))
+
+
+def images_of(connection: Connection, user_id: str, after: str, limit: int) -> list[Image]:
+    """A user's images that are not being removed, whole, by id; the first after `after`."""
+    found: dict[str, Image] = {}
+    for rows in _all_of(user_id):
+        here = or_(images.c.deleted_at.is_(None), images.c.deleted_at > PURGING)
+        some = select(images).where(rows, here, images.c.id > after).order_by(images.c.id).limit(limit)
+        found |= {row.id: _image(row) for row in connection.execute(some)}
+    return [found[image_id] for image_id in sorted(found)[:limit]]
+
+
+def _all_of(user_id: str) -> list[ColumnElement[bool]]:
+    """Conditions that together find every row of a user, each by an index: what is not listed has an end."""
+    mine = images.c.user_id == user_id
+    return [and_(mine, _shown), and_(mine, images.c.deleted_at >= PURGING), and_(mine, images.c.expires_at >= 0)]
 
 
 def _image(row: Row[Any]) -> Image:
