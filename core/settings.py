@@ -5,6 +5,7 @@ A field's name in capitals is its variable. `scripts/docs.py` writes docs/settin
 """
 
 import ipaddress
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -24,6 +25,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 MIB = 1024 * 1024
 MINIMUM_SECRET_LENGTH = 32
+_ORIGIN = re.compile(r"https?://([a-z0-9.-]+|\[[0-9a-f:]+\])(:\d+)?")
 
 
 def _split(value: object) -> object:
@@ -103,7 +105,8 @@ class ServerSettings(_Group):
     @classmethod
     def _origins(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         for entry in value:
-            if not entry.startswith(("http://", "https://")):
+            # Exactly as a browser says it; anything else would never be let in.
+            if not _ORIGIN.fullmatch(entry):
                 raise ValueError(f"{entry!r} is not an origin such as https://example.org")
         return value
 

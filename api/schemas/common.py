@@ -8,6 +8,8 @@ from pydantic_core import PydanticCustomError
 
 Data = TypeVar("Data")
 
+MAX_OFFSET = 2**31 - 1
+
 
 class RequestModel(BaseModel):
     """Bodies and queries: an unknown field is refused by its name, a value is not bent into another type."""
@@ -39,6 +41,7 @@ Prompt = Annotated[
     AfterValidator(_no_nul),
     Field(description="1–4,000 characters after trimming"),
 ]
+PlainText = Annotated[str, AfterValidator(_no_nul)]
 ShortText = Annotated[
     str, StringConstraints(strip_whitespace=True, min_length=1, max_length=100), AfterValidator(_no_nul)
 ]

@@ -8,13 +8,12 @@ import orjson
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from api.schemas.common import RequestModel, ShortText, Timestamp
+from api.schemas.common import MAX_OFFSET, RequestModel, ShortText, Timestamp
 from core.clock import from_datetime, rfc3339
 from services.history.links import LinkService
 from services.history.models import HistoryFilter, Image, Page, Sort
 
 Mode = Literal["basic", "search", "blend", "style", "batch", "chat", "edit"]
-MAX_OFFSET = 2**31 - 1
 _DAY = re.compile(r"\d{4}-\d\d-\d\d")
 
 

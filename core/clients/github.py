@@ -3,6 +3,7 @@
 Wire format: https://docs.github.com/en/apps/oauth-apps/building-oauth-apps/authorizing-oauth-apps, with PKCE.
 """
 
+import asyncio
 import hashlib
 import secrets
 from base64 import urlsafe_b64encode
@@ -54,9 +55,9 @@ def challenge_of(verifier: str) -> str:
 
 
 class GitHubClient:
-    """One for the process; close it at the end."""
+    """One for the process; close it at the end. `total_seconds` is how long a sign-in waits for all of its answers."""
 
-    def __init__(self, settings: AccountSettings) -> None:
+    def __init__(self, settings: AccountSettings, *, total_seconds: float = TOTAL_SECONDS) -> None:
         if settings.github_client_secret is None:
             raise ValueError("a GitHub sign-in needs GITHUB_CLIENT_SECRET")
         self._secret = settings.github_client_secret
@@ -64,7 +65,8 @@ class GitHubClient:
         self._redirect_uri = settings.github_redirect_uri
         self._base_url = settings.github_base_url
         self._api_url = settings.github_api_url
-        self._http = httpx.AsyncClient(timeout=httpx.Timeout(TOTAL_SECONDS, connect=CONNECT_SECONDS))
+        self._total_seconds = total_seconds
+        self._http = httpx.AsyncClient(timeout=httpx.Timeout(total_seconds, connect=CONNECT_SECONDS))
 
     def authorize_url(self, state: str, verifier: str) -> str:
         """Where the browser goes. Without GITHUB_REDIRECT_URI GitHub returns to the address registered with it."""
@@ -79,9 +81,15 @@ class GitHubClient:
 
     async def profile(self, code: str, verifier: str) -> GitHubProfile:
         """Who has signed in there. Raises GitHubRefused or GitHubAway."""
-        token = await self._token(code, verifier)
         try:
-            found = await self._get("/user", token)
+            async with asyncio.timeout(self._total_seconds):
+                return await self._profile(await self._token(code, verifier))
+        except TimeoutError as error:
+            raise GitHubAway(f"no answer within {self._total_seconds} s") from error
+
+    async def _profile(self, token: str) -> GitHubProfile:
+        found = await self._get("/user", token)
+        try:
             email = found.get("email") or await self._primary_email(token)
             return GitHubProfile(
                 id=int(found["id"]),
@@ -121,7 +129,11 @@ class GitHubClient:
 
     async def _primary_email(self, token: str) -> str | None:
         """The primary address, if it is verified; no other counts."""
-        for entry in await self._get(f"/user/emails?per_page={EMAILS_A_PAGE}", token):
+        try:
+            entries = await self._get(f"/user/emails?per_page={EMAILS_A_PAGE}", token)
+        except GitHubRefused:
+            return None  # they did not let us see any
+        for entry in entries:
             if entry["primary"] and entry["verified"]:
                 return str(entry["email"])
         return None

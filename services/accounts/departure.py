@@ -13,7 +13,6 @@ from core.clients.database import Database
 from core.clock import Milliseconds, now_ms
 from core.errors import AppError, Unauthorized
 from core.logging import get_logger
-from services.accounts.models import local_folder_id
 from services.accounts.sessions import SessionStore
 from services.accounts.users import Departure, departures, get_user, remove_departed, set_left
 from services.history.service import HistoryService
@@ -53,14 +52,14 @@ class Departures:
         if not await self._database.write(lambda connection: set_left(connection, user_id, now)):
             raise Unauthorized("account_gone")
         log.info("account deleted by its owner", user_id=user_id)
-        await self._settle(Departure(user_id, now, None))
+        await self._try_to_settle(Departure(user_id, now, None))
 
     async def merge(self, guest_id: str, user_id: str) -> None:
         """What a guest made is this user's from now on; the guest is gone. Does nothing for one who is gone already."""
         now = now_ms()
         left = await self._database.write(lambda connection: set_left(connection, guest_id, now, merged_into=user_id))
         if left:
-            await self._settle(Departure(guest_id, now, user_id))
+            await self._try_to_settle(Departure(guest_id, now, user_id))
 
     async def finish(self) -> int:
         """Go on with everybody who has left, and forget those of whom nothing is under way. Answers how many.
@@ -76,6 +75,13 @@ class Departures:
             except (AppError, RedisError) as error:
                 log.warning("departure not finished", user_id=departure.user_id, reason=str(error))
         return len(found)
+
+    async def _try_to_settle(self, departure: Departure) -> None:
+        """At once, if it can be: they have left by now, and the worker does what fails here."""
+        try:
+            await self._settle(departure)
+        except (AppError, RedisError) as error:
+            log.warning("departure left to the worker", user_id=departure.user_id, reason=str(error))
 
     async def _settle(self, departure: Departure) -> None:
         await self._sessions.remove_all(departure.user_id)
@@ -101,8 +107,6 @@ class Departures:
     async def _forget(self, departure: Departure) -> None:
         # Once more, for what came between the first look and the end of the last call.
         await self._settle(departure)
-        if (heir := await self._heir(departure)) is not None:
-            await self._history.adopt_records(departure.user_id, local_folder_id(departure.user_id), heir)
         for forget in self._forgetters:
             await forget(departure.user_id)
         await self._database.write(lambda connection: remove_departed(connection, departure.user_id))

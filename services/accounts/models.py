@@ -8,6 +8,8 @@ from core.clock import Milliseconds
 
 Role = Literal["guest", "user", "admin"]
 
+SESSION_TTL_SECONDS = 7 * 24 * 3600  # from its last use
+
 
 @dataclass(frozen=True)
 class User:

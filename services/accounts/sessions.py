@@ -9,11 +9,10 @@ from redis.asyncio.client import Pipeline
 
 from core.clients.redis import RedisKey, reply
 from core.clock import now_ms
-from services.accounts.models import Session
+from services.accounts.models import SESSION_TTL_SECONDS, Session
 
 Result = TypeVar("Result")
 
-SESSION_TTL_SECONDS = 7 * 24 * 3600
 REFRESH_GRACE_SECONDS = 30
 TOUCH_AFTER_MS = 60_000
 

@@ -15,7 +15,7 @@ from services.history.models import HistoryFilter, Image, Page, Sort
 from services.history.records import BrokenRecord, read_record, write_record
 from services.storage.base import Storage
 from services.storage.errors import ObjectNotFound
-from services.storage.names import RECORD_SUFFIX, record_key, stem_of, thumbnail_key
+from services.storage.names import record_key, stem_of, thumbnail_key
 
 PURGE_BATCH = 200
 
@@ -110,34 +110,36 @@ class HistoryService:
             await self._purge(batch)
 
     async def adopt(self, guest_id: str, user_id: str) -> None:
-        """What a guest made is this user's, and is kept like theirs. It stays where it lies in storage."""
-        await self._database.write(lambda connection: store.hand_over(connection, guest_id, user_id))
+        """What a guest made is this user's, and is kept like theirs. It stays where it lies in storage.
 
-    async def adopt_records(self, guest_id: str, folder_id: str, user_id: str) -> None:
-        """The same in the records of the guest's folder, from which the index can be rebuilt; safe to repeat."""
-        async for entry in self._storage.list(f"users/{folder_id}/"):
-            if entry.key.endswith(RECORD_SUFFIX):
-                await self._adopt_record(entry.key, guest_id, user_id)
+        To be called again after a crash: the record is changed before its row.
+        """
+        while batch := await self._database.read(
+            lambda connection: store.remaining_of(connection, guest_id, PURGE_BATCH)
+        ):
+            for image in batch:
+                await self._adopt_record(record_key(stem_of(image.key)), user_id)
+                await self._database.write(
+                    lambda connection, image=image: store.hand_over(connection, image, user_id)  # type: ignore[misc]
+                )
 
     async def iterate(self, user_id: str) -> AsyncIterator[Image]:
-        """All that a user made and has not deleted for good, whole, the first first."""
-        after = ""
+        """All listed images of a user, whole, the newest first; a batch of them in memory at a time."""
+        after: Image | None = None
         while batch := await self._database.read(
-            lambda connection, after=after: store.images_of(connection, user_id, after, PURGE_BATCH)  # type: ignore[misc]
+            lambda connection, after=after: store.next_listed(connection, user_id, after, PURGE_BATCH)  # type: ignore[misc]
         ):
             for image in batch:
                 yield image
-            after = batch[-1].id
+            after = batch[-1]
 
-    async def _adopt_record(self, key: str, guest_id: str, user_id: str) -> None:
+    async def _adopt_record(self, key: str, user_id: str) -> None:
         try:
             record = read_record(await self._storage.get(key))
         except (ObjectNotFound, BrokenRecord) as error:
             log.warning("record not adopted", key=key, reason=str(error))
             return
-        if record.image.user_id == guest_id:
-            adopted = record.of_heir(user_id)
-            await self._storage.put(key, write_record(adopted), content_type="application/json")
+        await self._storage.put(key, write_record(record.of_heir(user_id)), content_type="application/json")
 
     async def _purge(self, images: list[Image]) -> None:
         """Objects first, the row last: what a crash leaves is found again by its row."""

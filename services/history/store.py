@@ -19,12 +19,12 @@ from sqlalchemy import (
     Text,
     and_,
     bindparam,
-    case,
     delete,
     func,
     insert,
     or_,
     select,
+    tuple_,
     update,
 )
 
@@ -177,21 +177,27 @@ def taken_of(connection: Connection, user_id: str, limit: int) -> list[Image]:
     return [_image(row) for row in connection.execute(select(*_list_columns).where(taken).limit(limit))]
 
 
-def hand_over(connection: Connection, user_id: str, heir_id: str) -> None:
-    """All images of a user are another's from now on; what is listed stays, also where it had an end."""
-    for rows in _all_of(user_id):
-        kept = case((images.c.listed.is_(True), None), else_=images.c.expires_at)
-        connection.execute(update(images).where(rows).values(user_id=heir_id, expires_at=kept))
+def hand_over(connection: Connection, image: Image, heir_id: str) -> None:
+    """An image is another's from now on; what is listed stays, also where it had an end."""
+    kept = None if image.listed else image.expires_at
+    connection.execute(update(images).where(images.c.id == image.id).values(user_id=heir_id, expires_at=kept))
 
 
-def images_of(connection: Connection, user_id: str, after: str, limit: int) -> list[Image]:
-    """A user's images that are not being removed, whole, by id; the first after `after`."""
-    found: dict[str, Image] = {}
+def remaining_of(connection: Connection, user_id: str, limit: int) -> list[Image]:
+    """Some images of a user, listed or not, in the trash or not, but none that is being removed for good."""
+    here = or_(images.c.deleted_at.is_(None), images.c.deleted_at > PURGING)
     for rows in _all_of(user_id):
-        here = or_(images.c.deleted_at.is_(None), images.c.deleted_at > PURGING)
-        some = select(images).where(rows, here, images.c.id > after).order_by(images.c.id).limit(limit)
-        found |= {row.id: _image(row) for row in connection.execute(some)}
-    return [found[image_id] for image_id in sorted(found)[:limit]]
+        if found := [_image(row) for row in connection.execute(select(images).where(rows, here).limit(limit))]:
+            return found
+    return []
+
+
+def next_listed(connection: Connection, user_id: str, after: Image | None, limit: int) -> list[Image]:
+    """The newest of a user's listed images, whole, or those that come after one of them."""
+    statement = select(images).where(images.c.user_id == user_id, _shown)
+    if after is not None:
+        statement = statement.where(tuple_(images.c.created_at, images.c.id) < (after.created_at, after.id))
+    return [_image(row) for row in connection.execute(statement.order_by(*_ORDERS["newest"]).limit(limit))]
 
 
 def _all_of(user_id: str) -> list[ColumnElement[bool]]:

@@ -6,7 +6,6 @@ import re
 from core.clock import Milliseconds, utc
 
 EXTENSIONS = {"image/png": "png", "image/jpeg": "jpg", "image/webp": "webp"}
-RECORD_SUFFIX = ".json"
 _SLUG_SOURCE_CHARACTERS = 30
 _SLUG_CHARACTERS = 20
 
@@ -36,7 +35,7 @@ def _six_hex(text: str) -> str:
 
 
 def record_key(stem: str) -> str:
-    return f"{stem}{RECORD_SUFFIX}"
+    return f"{stem}.json"
 
 
 def thumbnail_key(folder_id: str, image_id: str) -> str:

@@ -1,0 +1,57 @@
+"""/api/auth: what belongs to my account: my own Google key, leaving."""
+
+from fastapi import APIRouter, Request
+
+from api.dependencies import CurrentCaller, Services, checked_key, count_request
+from api.errors import errors
+from api.schemas.auth import OwnKeyBody, OwnKeyRead
+from api.schemas.common import Success
+from api.token_transport import Transport
+from core.errors import PayloadTooLarge, RateLimited, RequestTimeout, Unauthorized
+from services.limits import Limit
+from services.providers.errors import (
+    InvalidApiKey,
+    ProviderConnection,
+    ProviderOverloaded,
+    ProviderRateLimited,
+    ProviderRejected,
+    ProviderTimeout,
+    ProviderUnavailable,
+)
+
+router = APIRouter(prefix="/api/auth", tags=["auth"])
+
+_KEY_ERRORS = errors(
+    Unauthorized, InvalidApiKey, ProviderOverloaded, ProviderUnavailable, ProviderTimeout, ProviderRateLimited,
+    ProviderConnection, ProviderRejected, PayloadTooLarge, RequestTimeout, RateLimited,
+)  # fmt: skip
+
+
+@router.put("/api-key", responses=_KEY_ERRORS)
+async def save_api_key(request: Request, body: OwnKeyBody, caller: CurrentCaller, services: Services) -> OwnKeyRead:
+    """Use my own Google key from now on, until this session ends. Google is asked first whether it takes the key."""
+    limit = Limit("api_key", services.settings.accounts.login_rate_per_minute)
+    await count_request(request, services, caller.user_id, limit)
+    masked = await services.own_keys.save(caller, checked_key(body.api_key.get_secret_value()))
+    return OwnKeyRead.of(masked)
+
+
+@router.get("/api-key", responses=errors(Unauthorized, RateLimited))
+async def read_api_key(caller: CurrentCaller) -> OwnKeyRead:
+    """Whether there is a key of mine, and its end; never the key itself."""
+    return OwnKeyRead.of(caller.masked_key)
+
+
+@router.delete("/api-key", responses=errors(Unauthorized, RateLimited))
+async def forget_api_key(caller: CurrentCaller, services: Services) -> OwnKeyRead:
+    """Forget my own key."""
+    await services.own_keys.forget(caller)
+    return OwnKeyRead.of("")
+
+
+@router.delete("/me", responses=errors(Unauthorized, RateLimited))
+async def delete_me(caller: CurrentCaller, services: Services, transport: Transport) -> Success:
+    """Delete my account and everything of mine with it. There is no way back."""
+    transport.end()
+    await services.departures.leave(caller.user_id)
+    return Success()
