@@ -118,8 +118,8 @@ async def _build(settings: Settings, metrics: Metrics, stack: AsyncExitStack) ->
         metrics,
         call_lifetime_seconds=settings.server.request_timeout_seconds + settings.quota.reservation_grace_seconds,
     )
-    history = HistoryService(database, storage, settings.storage)
     fail_points = FailPoints(settings.debugging.fail_point)
+    history = HistoryService(database, storage, settings.storage, fail_points)
     keeper = ImageKeeper(storage, history, quota, files, fail_points)
     generation = GenerationService(
         providers,
