@@ -27,6 +27,7 @@ from services.generation.delivery import ImageKeeper
 from services.generation.recovery import Recovery
 from services.generation.service import GenerationService
 from services.health import HealthService
+from services.history.export import HistoryExport
 from services.history.links import LinkService
 from services.history.service import HistoryService
 from services.history.thumbnails import ThumbnailService
@@ -68,6 +69,7 @@ class Container:
     generation: GenerationService
     recovery: Recovery
     history: HistoryService
+    history_export: HistoryExport
     thumbnails: ThumbnailService
     links: LinkService
     health: HealthService
@@ -156,7 +158,8 @@ async def _build(settings: Settings, metrics: Metrics, stack: AsyncExitStack) ->
         generation=generation,
         recovery=Recovery(quota, keeper, metrics),
         history=history,
-        thumbnails=ThumbnailService(storage, pixels),
+        history_export=HistoryExport(storage, spool, files),
+        thumbnails=ThumbnailService(storage, pixels, settings.storage.max_image_pixels),
         links=LinkService(LinkSigner(keys), settings.storage.image_url_ttl_seconds),
         health=HealthService(components(redis, database, storage, providers), VERSION),
     )

@@ -81,9 +81,10 @@ class HistoryService:
             after = some[-1]
 
     async def iterate_ids(self, user_id: str, image_ids: Sequence[str]) -> AsyncGenerator[Image]:
-        """Those of these images that are listed and the user's, whole, in this order."""
-        for start in range(0, len(image_ids), READ_BATCH):
-            some = image_ids[start : start + READ_BATCH]
+        """Those of these images that are listed and the user's, whole, each once, in this order."""
+        wanted = list(dict.fromkeys(image_ids))
+        for start in range(0, len(wanted), READ_BATCH):
+            some = wanted[start : start + READ_BATCH]
             found = await self._database.read(
                 lambda connection, some=some: batches.listed_by_id(connection, user_id, some)  # type: ignore[misc]
             )
