@@ -60,6 +60,7 @@ _REASONS = {
     "bad_text": "bad_text",
     "bad_format": "bad_format",
     "backwards": "backwards",
+    "exclusive": "exclusive",
 }
 _LIMITS = ("min_length", "max_length", "ge", "gt", "le", "lt")
 

@@ -109,6 +109,8 @@ EXAMPLES: dict[str, Any] = {
     },
     "HistoryRead": {"items": [_IMAGE], "total": 1, "limit": 20, "offset": 0, "has_more": False},
     "ImageDetailRead": {**_IMAGE, "text_response": None, "thinking": None, "search_sources": None},
+    "DeletedRead": {"success": True, "deleted_count": 1, "not_found": ["img_01kga0000000zyxwvtsrqpnmkj"]},
+    "ClearedRead": {"success": True, "deleted_count": 42},
     "QuotaRead": _QUOTA,
     "QuotaCheckRead": {"can_generate": True, "reason": None, "quota_info": _QUOTA},
     "HealthRead": {"status": "healthy", "timestamp": _TIME},

@@ -28,6 +28,7 @@ ACCESS_TOKEN_TYPE = "access"
 # python-jose takes a token without an audience or an end for a good one, unless told to miss them.
 _REQUIRED_CLAIMS = {f"require_{claim}": True for claim in ("iss", "aud", "sub", "iat", "exp", "jti")}
 MAX_KNOWN_TOKENS = 4096
+SETUP_TOKEN_FILE = "setup_token"  # in DATA_DIR
 _LINK_SIGNATURE_BYTES = 16
 
 

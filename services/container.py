@@ -24,6 +24,7 @@ from core.settings import Settings, SettingsError, embedded_database
 from services.accounts.assembly import Neighbours, assemble
 from services.accounts.departure import Departures
 from services.accounts.directory import UserDirectory
+from services.accounts.export import AccountExport
 from services.accounts.github import GitHubSignIn
 from services.accounts.guests import GuestSignIn
 from services.accounts.local import LocalAccounts
@@ -34,6 +35,7 @@ from services.generation.delivery import ImageKeeper
 from services.generation.recovery import Recovery
 from services.generation.service import GenerationService
 from services.health import HealthService
+from services.history.export import HistoryExport
 from services.history.links import LinkService
 from services.history.service import HistoryService
 from services.history.thumbnails import ThumbnailService
@@ -73,6 +75,7 @@ class Container:
     local_accounts: LocalAccounts
     directory: UserDirectory
     departures: Departures
+    account_export: AccountExport
     own_keys: OwnKeys
     limiter: RateLimiter
     quota: QuotaService
@@ -81,6 +84,7 @@ class Container:
     generation: GenerationService
     recovery: Recovery
     history: HistoryService
+    history_export: HistoryExport
     thumbnails: ThumbnailService
     links: LinkService
     health: HealthService
@@ -131,9 +135,10 @@ async def _build(settings: Settings, metrics: Metrics, stack: AsyncExitStack) ->
         metrics,
         call_lifetime_seconds=settings.server.request_timeout_seconds + settings.quota.reservation_grace_seconds,
     )
-    history = HistoryService(database, storage, settings.storage)
     idempotency = IdempotencyService(redis)
     fail_points = FailPoints(settings.debugging.fail_point)
+    history = HistoryService(database, storage, settings.storage, fail_points)
+    history_export = HistoryExport(storage, spool, files)
     keeper = ImageKeeper(storage, history, quota, files, fail_points)
     generation = GenerationService(
         providers,
@@ -176,6 +181,7 @@ async def _build(settings: Settings, metrics: Metrics, stack: AsyncExitStack) ->
         local_accounts=accounts.local,
         directory=accounts.directory,
         departures=accounts.departures,
+        account_export=AccountExport(history, history_export),
         own_keys=accounts.own_keys,
         limiter=limiter,
         quota=quota,
@@ -184,7 +190,8 @@ async def _build(settings: Settings, metrics: Metrics, stack: AsyncExitStack) ->
         generation=generation,
         recovery=Recovery(quota, keeper, metrics),
         history=history,
-        thumbnails=ThumbnailService(storage, pixels),
+        history_export=history_export,
+        thumbnails=ThumbnailService(storage, pixels, settings.storage.max_image_pixels),
         links=LinkService(LinkSigner(keys), settings.storage.image_url_ttl_seconds),
         health=HealthService(components(redis, database, storage, providers), VERSION),
     )

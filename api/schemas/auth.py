@@ -168,3 +168,14 @@ class SessionRead(BaseModel):
 
 class SessionsRead(BaseModel):
     sessions: list[SessionRead]
+
+
+class AccountExportRead(BaseModel):
+    """`account.json` of an export."""
+
+    account: UserRead
+    sessions: list[SessionRead]
+
+    @classmethod
+    def of(cls, user: User, sessions: list[Session], current_id: str) -> Self:
+        return cls(account=UserRead.of(user), sessions=[SessionRead.of(session, current_id) for session in sessions])

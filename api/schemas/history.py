@@ -20,13 +20,15 @@ _DAY = re.compile(r"\d{4}-\d\d-\d\d")
 def _moment(value: Any, *, end_of_day: bool) -> datetime:
     """A date, or a time by RFC 3339 (without a zone: UTC). A date as an end takes the whole day in."""
     try:
-        if _DAY.fullmatch(str(value)):
-            day = date.fromisoformat(str(value))
+        if not isinstance(value, str):
+            raise ValueError
+        if _DAY.fullmatch(value):
+            day = date.fromisoformat(value)
             if end_of_day and day == date.max:
                 return datetime.max.replace(tzinfo=UTC)  # what "for ever" is often spelled as
             day += timedelta(days=int(end_of_day))
             return datetime(day.year, day.month, day.day, tzinfo=UTC)
-        moment = datetime.fromisoformat(str(value))
+        moment = datetime.fromisoformat(value)
         return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
     except (ValueError, OverflowError) as error:
         raise PydanticCustomError("bad_format", "neither a date nor a time by RFC 3339") from error
@@ -36,13 +38,10 @@ From = Annotated[datetime, BeforeValidator(lambda value: _moment(value, end_of_d
 To = Annotated[datetime, BeforeValidator(lambda value: _moment(value, end_of_day=True))]
 
 
-class HistoryQuery(RequestModel):
-    model_config = ConfigDict(extra="forbid", strict=False, frozen=True)
+class HistoryFields(RequestModel):
+    """Which of the caller's images."""
 
-    limit: int = Field(20, ge=1, le=100)
-    offset: int = Field(0, ge=0, le=MAX_OFFSET)
     mode: Mode | None = None
-    sort: Sort = "newest"
     date_from: From | None = Field(None, description="a date or an RFC 3339 time, inclusive")
     date_to: To | None = Field(None, description="a date, inclusive, or an RFC 3339 time, exclusive")
     session_id: ShortText | None = None
@@ -62,6 +61,14 @@ class HistoryQuery(RequestModel):
             date_from=from_datetime(self.date_from) if self.date_from else None,
             date_to=from_datetime(self.date_to) if self.date_to else None,
         )
+
+
+class HistoryQuery(HistoryFields):
+    model_config = ConfigDict(extra="forbid", strict=False, frozen=True)
+
+    limit: int = Field(20, ge=1, le=100)
+    offset: int = Field(0, ge=0, le=MAX_OFFSET)
+    sort: Sort = "newest"
 
 
 class DeleteQuery(RequestModel):

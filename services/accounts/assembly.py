@@ -8,7 +8,7 @@ from redis.asyncio import Redis
 
 from core.clients.database import Database
 from core.clients.github import GitHubClient
-from core.security import AccessTokens, KeyRing, RefreshTokens, SetupToken, Vault
+from core.security import SETUP_TOKEN_FILE, AccessTokens, KeyRing, RefreshTokens, SetupToken, Vault
 from core.settings import Settings
 from services.accounts.departure import Departures, Forget
 from services.accounts.directory import UserDirectory
@@ -27,7 +27,6 @@ from services.providers.service import ProviderService
 from services.quota.service import QuotaService
 
 ACCESS_TOKEN_SECONDS = 15 * 60
-SETUP_TOKEN_FILE = "setup_token"
 
 
 @dataclass(frozen=True)

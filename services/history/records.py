@@ -1,7 +1,6 @@
 """The record that stands beside each image in storage: all that the index and the ledger are rebuilt from."""
 
 from dataclasses import dataclass, replace
-from typing import Self
 
 import orjson
 
@@ -22,13 +21,10 @@ class Record:
     image: Image
     charge: Reservation | None
 
-    def of_heir(self, user_id: str) -> Self:
-        """The record once its image is another's. The charge stays with the one who has left, and so is nobody's."""
-        image = replace(self.image, user_id=user_id, expires_at=None if self.image.listed else self.image.expires_at)
-        charge = self.charge
-        if charge is not None:
-            charge = replace(charge, identity=replace(charge.identity, user_id=FORGOTTEN_USER))
-        return replace(self, image=image, charge=charge)
+
+def nobodys(charge: Reservation) -> Reservation:
+    """A charge whose image is another's by now: it stays with the one who has left, and cannot be told any more."""
+    return replace(charge, identity=replace(charge.identity, user_id=FORGOTTEN_USER))
 
 
 def write_record(record: Record) -> bytes:

@@ -1,6 +1,6 @@
 """The image index."""
 
-from collections.abc import Iterable
+from collections.abc import Mapping
 from typing import Any
 
 from sqlalchemy import (
@@ -19,12 +19,10 @@ from sqlalchemy import (
     Text,
     and_,
     bindparam,
-    delete,
     func,
     insert,
     or_,
     select,
-    tuple_,
     update,
 )
 
@@ -66,14 +64,23 @@ images = Table(
     Column("expires_at", BigInteger),
     Column("deleted_at", BigInteger),
 )
-_shown = and_(images.c.listed.is_(True), images.c.deleted_at.is_(None))
-# PostgreSQL's conditions of these stand in the migration: naming them here would load that dialect into every process.
-Index("ix_images_history", images.c.user_id, images.c.created_at, images.c.id, sqlite_where=_shown)
-Index("ix_images_expires_at", images.c.expires_at, sqlite_where=images.c.expires_at.isnot(None))
-Index("ix_images_deleted_at", images.c.deleted_at, sqlite_where=images.c.deleted_at.isnot(None))
-
+shown = and_(images.c.listed.is_(True), images.c.deleted_at.is_(None))
 # `deleted_at` of what is being removed for good: from there no image comes back.
 PURGING: Milliseconds = 0
+remains = or_(images.c.deleted_at.is_(None), images.c.deleted_at > PURGING)
+hidden = or_(images.c.listed.is_(False), images.c.deleted_at.is_not(None))
+# PostgreSQL's conditions of these stand in the migration: naming them here would load that dialect into every process.
+Index("ix_images_history", images.c.user_id, images.c.created_at, images.c.id, sqlite_where=shown)
+Index(
+    "ix_images_favorites",
+    images.c.user_id,
+    images.c.created_at,
+    images.c.id,
+    sqlite_where=and_(shown, images.c.is_favorite.is_(True)),
+)
+Index("ix_images_hidden", images.c.user_id, sqlite_where=hidden)
+Index("ix_images_expires_at", images.c.expires_at, sqlite_where=images.c.expires_at.isnot(None))
+Index("ix_images_deleted_at", images.c.deleted_at, sqlite_where=images.c.deleted_at.isnot(None))
 
 # A list never shows the long texts, so it does not read them.
 _LONG_TEXTS = ("text_response", "thinking", "search_sources")
@@ -85,6 +92,19 @@ _ORDERS: dict[Sort, tuple[ColumnElement[Any], ...]] = {
     "fastest": (images.c.duration.asc(), images.c.created_at.desc(), images.c.id.desc()),
     "slowest": (images.c.duration.desc(), images.c.created_at.desc(), images.c.id.desc()),
 }
+# By the fields of HistoryFilter.
+FILTERS: dict[str, ColumnElement[bool]] = {
+    "mode": images.c.mode == bindparam("mode"),
+    "session_id": images.c.session_id == bindparam("session_id"),
+    "favorites_only": images.c.is_favorite.is_(True),  # as the index of favorites has it
+    "date_from": images.c.created_at >= bindparam("date_from"),
+    "date_to": images.c.created_at < bindparam("date_to"),
+}
+
+
+def asked_of(where: HistoryFilter) -> dict[str, Any]:
+    """The fields that a filter asks for, by their names in FILTERS."""
+    return {name: value for name, value in vars(where).items() if value is not None and value is not False}
 
 
 def add_image(connection: Connection, image: Image) -> None:
@@ -95,7 +115,13 @@ def add_image(connection: Connection, image: Image) -> None:
 def get_image(connection: Connection, image_id: str) -> Image | None:
     """Any image, listed or not, in the trash or not."""
     row = connection.execute(select(images).where(images.c.id == image_id)).one_or_none()
-    return None if row is None else _image(row)
+    return None if row is None else image_of(row)
+
+
+def change_image(connection: Connection, image_id: str, user_id: str, values: Mapping[str, Any]) -> bool:
+    """False when it is not this user's any more, or is being removed for good."""
+    there = and_(images.c.id == image_id, images.c.user_id == user_id, remains)
+    return connection.execute(update(images).where(there).values(**values)).rowcount > 0
 
 
 class PageStatements:
@@ -108,105 +134,25 @@ class PageStatements:
         self, connection: Connection, user_id: str, where: HistoryFilter, sort: Sort, limit: int, offset: int
     ) -> tuple[list[Image], int]:
         """One page and the exact total."""
-        asked = {name: value for name, value in vars(where).items() if value not in (None, False)}
+        asked = asked_of(where)
         shape = (tuple(asked), sort)
         if shape not in self._built:
             self._built[shape] = _page_statements(tuple(asked), sort)
         page, total = self._built[shape]
         values = asked | {"user_id": user_id}
         rows = connection.execute(page, values | {"limit": limit, "offset": offset})
-        return [_image(row) for row in rows], connection.execute(total, values).scalar_one()
+        return [image_of(row) for row in rows], connection.execute(total, values).scalar_one()
 
 
 def _page_statements(asked: tuple[str, ...], sort: Sort) -> tuple[Select[Any], Select[Any]]:
-    known: dict[str, ColumnElement[bool]] = {
-        "mode": images.c.mode == bindparam("mode"),
-        "session_id": images.c.session_id == bindparam("session_id"),
-        "favorites_only": images.c.is_favorite == bindparam("favorites_only"),
-        "date_from": images.c.created_at >= bindparam("date_from"),
-        "date_to": images.c.created_at < bindparam("date_to"),
-    }
-    condition = and_(images.c.user_id == bindparam("user_id"), _shown, *(known[name] for name in asked))
+    condition = and_(images.c.user_id == bindparam("user_id"), shown, *(FILTERS[name] for name in asked))
     page = select(*_list_columns).where(condition).order_by(*_ORDERS[sort])
     return page.limit(bindparam("limit")).offset(bindparam("offset")), select(func.count()).select_from(images).where(
         condition
     )
 
 
-def set_deleted(connection: Connection, user_id: str, image_id: str, deleted_at: Milliseconds | None) -> bool:
-    """Move into the trash (a time) or back (None). False when there is no such image to be moved."""
-    here = images.c.deleted_at.is_(None) if deleted_at is not None else images.c.deleted_at > PURGING
-    result = connection.execute(
-        update(images)
-        .where(images.c.id == image_id, images.c.user_id == user_id, images.c.listed.is_(True), here)
-        .values(deleted_at=deleted_at)
-    )
-    return result.rowcount > 0
-
-
-def take(connection: Connection, user_id: str, image_id: str) -> Image | None:
-    """Take a listed image, in the trash or not, for removal: nothing can bring it back from now on."""
-    mine = and_(images.c.id == image_id, images.c.user_id == user_id, images.c.listed.is_(True))
-    connection.execute(update(images).where(mine).values(deleted_at=PURGING))
-    row = connection.execute(select(*_list_columns).where(mine)).one_or_none()
-    return None if row is None else _image(row)
-
-
-def take_due(connection: Connection, now: Milliseconds, trashed_before: Milliseconds, limit: int) -> list[Image]:
-    """Take for removal, as `take` does, images whose time is over or that lay in the trash long enough."""
-    due = or_(images.c.expires_at <= now, images.c.deleted_at <= trashed_before)
-    some = select(images.c.id).where(due).limit(limit)
-    connection.execute(update(images).where(images.c.id.in_(some), due).values(deleted_at=PURGING))
-    taken = select(*_list_columns).where(images.c.deleted_at == PURGING).limit(limit)
-    return [_image(row) for row in connection.execute(taken)]
-
-
-def remove_rows(connection: Connection, image_ids: Iterable[str]) -> None:
-    connection.execute(delete(images).where(images.c.id.in_(list(image_ids))))
-
-
-def take_all_of(connection: Connection, user_id: str) -> None:
-    """Take for removal, as `take` does, all images of a user, listed or not, in the trash or not."""
-    for rows in _all_of(user_id):
-        connection.execute(update(images).where(rows).values(deleted_at=PURGING))
-
-
-def taken_of(connection: Connection, user_id: str, limit: int) -> list[Image]:
-    """Some of a user's images that are being removed."""
-    taken = and_(images.c.deleted_at == PURGING, images.c.user_id == user_id)
-    return [_image(row) for row in connection.execute(select(*_list_columns).where(taken).limit(limit))]
-
-
-def hand_over(connection: Connection, image: Image, heir_id: str) -> None:
-    """An image is another's from now on; what is listed stays, also where it had an end."""
-    kept = None if image.listed else image.expires_at
-    connection.execute(update(images).where(images.c.id == image.id).values(user_id=heir_id, expires_at=kept))
-
-
-def remaining_of(connection: Connection, user_id: str, limit: int) -> list[Image]:
-    """Some images of a user, listed or not, in the trash or not, but none that is being removed for good."""
-    here = or_(images.c.deleted_at.is_(None), images.c.deleted_at > PURGING)
-    for rows in _all_of(user_id):
-        if found := [_image(row) for row in connection.execute(select(images).where(rows, here).limit(limit))]:
-            return found
-    return []
-
-
-def next_listed(connection: Connection, user_id: str, after: Image | None, limit: int) -> list[Image]:
-    """The newest of a user's listed images, whole, or those that come after one of them."""
-    statement = select(images).where(images.c.user_id == user_id, _shown)
-    if after is not None:
-        statement = statement.where(tuple_(images.c.created_at, images.c.id) < (after.created_at, after.id))
-    return [_image(row) for row in connection.execute(statement.order_by(*_ORDERS["newest"]).limit(limit))]
-
-
-def _all_of(user_id: str) -> list[ColumnElement[bool]]:
-    """Conditions that together find every row of a user, each by an index: what is not listed has an end."""
-    mine = images.c.user_id == user_id
-    return [and_(mine, _shown), and_(mine, images.c.deleted_at >= PURGING), and_(mine, images.c.expires_at >= 0)]
-
-
-def _image(row: Row[Any]) -> Image:
+def image_of(row: Row[Any]) -> Image:
     image = object.__new__(Image)
     # Its own __init__ sets each of thirty frozen fields by a call: twenty images would cost more than their query.
     vars(image).update(row._mapping)

@@ -32,15 +32,17 @@ TYPES: dict[str, tuple[type, ...]] = {
 
 # Tried without a guest's token, which would make the guest somebody else.
 SIGN_INS = {"begin_github_login", "finish_github_login", "register", "login"}
-# What the example of a body gives, if not 200: a refresh token that was never given out, GitHub not set up, no admin.
+# What the example of a body gives, if not 200: a refresh token that was never given out, GitHub not set up, no admin,
+# no image x.
 OF_EXAMPLES = {
     "refresh_tokens": 401,
     "begin_github_login": 403,
     "finish_github_login": 403,
     "register": 201,
     "change_user": 403,
+    "mark_favorite": 404,
 }
-ENDS = {"/api/auth/me", "/api/auth/logout"}
+ENDS = {("/api/history/all", "delete"): 1, ("/api/auth/logout", "post"): 2, ("/api/auth/me", "delete"): 3}
 
 Operation = tuple[str, str, dict[str, Any]]
 
@@ -285,8 +287,8 @@ async def test_answers_are_what_the_document_says(
     made = await guest.image(include_base64=True)
     values = {"image_id": made["history_id"], "lang": "en", "session_id": "ses_nothing", "user_id": "usr_nothing"}
     checked = 0
-    # What ends the image, the account or the session comes last.
-    for path, method, operation in sorted(operations, key=lambda entry: (entry[1] == "delete", entry[0] in ENDS)):
+    # What ends the image, all of them, the account or the session comes last.
+    for path, method, operation in sorted(operations, key=lambda entry: (ENDS.get(entry[:2], 0), entry[1] == "delete")):
         body = operation.get("requestBody", {}).get("content", {}).get("application/json")
         example = resolve(document, body["schema"])["example"] if body else None
         url = PARAMETER.sub(lambda match: str(values[match[1]]), path)

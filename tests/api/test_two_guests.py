@@ -3,6 +3,9 @@
 The matrix comes from the OpenAPI document, so that a new route without an entry here fails the test.
 """
 
+import io
+import json
+import zipfile
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
@@ -26,6 +29,7 @@ WITH_IDS: dict[tuple[str, str], dict[str, Any] | None] = {
     ("get", "/api/history/{image_id}"): None,
     ("delete", "/api/history/{image_id}"): None,
     ("post", "/api/history/{image_id}/restore"): None,
+    ("post", "/api/history/{image_id}/favorite"): {"is_favorite": True},
     ("get", "/api/images/{image_id}"): None,
     ("get", "/api/images/{image_id}/thumbnail"): None,
 }
@@ -41,6 +45,13 @@ LISTS = {
 ADMINS: dict[tuple[str, str], dict[str, Any] | None] = {
     ("get", "/api/admin/users"): None,
     ("patch", "/api/admin/users/{user_id}"): {"blocked": True},
+}
+# Routes that do something with several things of the caller's: each has a test of its own below.
+SEVERAL = {
+    ("delete", "/api/history"),
+    ("delete", "/api/history/all"),
+    ("post", "/api/history/export"),
+    ("get", "/api/auth/me/export"),
 }
 # Routes that show nothing of anybody, or only make something new for whoever calls.
 NOBODYS = {
@@ -120,7 +131,7 @@ def comparable(response: httpx.Response) -> tuple[int, Any, dict[str, str]]:
 def test_every_route_has_its_place_in_the_matrix() -> None:
     document = create_app(load_settings({"REDIS_URL": "redis://nowhere"}), Metrics()).openapi()
     routes = {(method, path) for path, item in document["paths"].items() for method in item}
-    assert routes == set(WITH_IDS) | LISTS | set(ADMINS) | NOBODYS, "say here what a new route shows, and to whom"
+    assert routes == {*WITH_IDS, *LISTS, *SEVERAL, *ADMINS, *NOBODYS}, "say here what a new route shows, and to whom"
     assert {route for route in routes if "{" in route[1]} <= {*WITH_IDS, *ADMINS, ("get", "/api/i18n/{lang}")}
 
 
@@ -174,6 +185,43 @@ async def test_anothers_history_is_empty_under_every_filter(two: Two) -> None:
     for query in ({}, {"mode": "basic"}, {"sort": "oldest"}, {"date_from": "2000-01-01"}, {"offset": 0, "limit": 100}):
         page = await two.b.history(**query)
         assert (page["items"], page["total"], page["has_more"]) == ([], 0, False)
+
+
+@pytest.mark.parametrize("query", [{}, {"final": "true"}])
+async def test_anothers_ids_in_a_bulk_delete_look_like_those_that_are_not_there(
+    two: Two, query: dict[str, str]
+) -> None:
+    mine = (await two.b.image("mine"))["history_id"]
+    ids = [two.ids["image_id"][0], mine, NOTHING["image_id"], *two.ids["image_id"][1:], mine]
+    response = await two.b.client.request("DELETE", "/api/history", json={"ids": ids}, params=query)
+    not_found = [image_id for image_id in ids if image_id != mine]
+    assert response.json() == {"success": True, "deleted_count": 1, "not_found": not_found}
+    assert (await two.b.history())["total"] == 0
+    nobody = await two.service.client.request("DELETE", "/api/history", json={"ids": ids}, params=query)
+    assert nobody.status_code == 401
+
+
+@pytest.mark.parametrize("query", [{}, {"final": "true"}])
+async def test_clearing_a_history_touches_no_other(two: Two, query: dict[str, str]) -> None:
+    await two.b.image("mine")
+    for count in (1, 0):
+        response = await two.b.client.delete("/api/history/all", params=query)
+        assert response.json() == {"success": True, "deleted_count": count}
+    assert (await two.service.client.delete("/api/history/all", params=query)).status_code == 401
+
+
+async def test_an_export_holds_nothing_of_anothers(two: Two) -> None:
+    mine = (await two.b.image("mine"))["history_id"]
+    asked = [*two.ids["image_id"], NOTHING["image_id"], mine]
+    for body in ({}, {"mode": "basic"}, {"ids": asked}):
+        response = await two.b.client.post("/api/history/export", json=body)
+        with zipfile.ZipFile(io.BytesIO(response.content)) as archive:
+            metadata = json.loads(archive.read("metadata.json"))
+            text = " ".join(archive.namelist()) + json.dumps(metadata["items"])
+        assert [item["id"] for item in metadata["items"]] == [mine]
+        assert metadata["not_found"] == body.get("ids", [])[:-1]
+        assert not [mark for mark in two.marks if mark in text]
+    assert (await two.service.client.post("/api/history/export", json={})).status_code == 401
 
 
 async def test_another_points_are_seen_in_the_pool_alone(two: Two) -> None:

@@ -20,10 +20,11 @@ from core.errors import DependencyUnavailable
 from migrations.upgrade import migration_config
 from services.accounts.users import admin_logins, milestones, users
 from services.history.store import images
+from services.history.trash import clearances
 from services.quota.ledger import charges
 
 ROOT = Path(__file__).parents[2]
-TABLES = {table.name for table in (users, admin_logins, milestones, images, charges)}
+TABLES = {table.name for table in (users, admin_logins, milestones, images, charges, clearances)}
 
 
 class Refused(Exception):
