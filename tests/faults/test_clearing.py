@@ -1,47 +1,36 @@
 """Deleting what somebody made, with processes killed with -9 over it: it ends whole, and takes nothing else along."""
 
 import asyncio
-import multiprocessing
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass
-from hashlib import blake2b
 from pathlib import Path
 
 import httpx
 import pytest
-from sqlalchemy import Connection, func, select
+from sqlalchemy import func, select
 
 from benchmarks.gemini_standin import GeminiStandin
-from core.metrics import Metrics
-from core.settings import load_settings
-from services.container import open_container
-from services.history.service import CLEAR_BATCH
-from services.history.store import images
+from services.history.service import CLEAR_BATCH, HistoryService
 from services.history.trash import clearances
-from tests.conftest import OPERATOR_KEY, OpenService
+from tests.conftest import OpenService
+from tests.faults.histories import FEW, Death, clearing_settings, files_of, rows_of, with_images, work_and_die
 from tests.faults.support import SpareApi, plain_client
-from tests.history.shelf import multiply
 from tests.support.installation import Installation, named
-from tests.support.service import Guest, RunningService
+from tests.support.service import Guest
 from tests.support.waiting import eventually
 
 SEED = 20260131
-FEW = 25  # more than are removed side by side
 SLOWEST_SECONDS = 0.12  # in which a clearance of so few is over
 WORKER_SECONDS = 60  # the purge comes every 15 s
-_FORKING = multiprocessing.get_context("forkserver")
-_FORKING.set_forkserver_preload(["api.__main__"])
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One way to die. `api` and `worker`: the fail-points of the process that clears, and of the purge after it; a
-    number: killed after so many seconds; None: lives.
-    """
+    """One way to die: the process that clears, and the purge after it."""
 
-    api: str | float | None
-    worker: str | float | None = None
+    api: Death
+    worker: Death = None
     final: bool = True
     count: int = FEW
 
@@ -74,37 +63,7 @@ def cells(repetitions: int) -> list[Cell]:
 @pytest.fixture
 def settings(gemini: GeminiStandin, redis_url: str) -> dict[str, str]:
     gemini.configure(pixels=(64, 64))
-    return {
-        "GOOGLE_API_KEY": OPERATOR_KEY, "GOOGLE_GEMINI_BASE_URL": gemini.url, "REDIS_URL": redis_url,
-        "TRASH_MINUTES": "0", "TRIAL_COOLDOWN_SECONDS": "0", "TRIAL_GUEST_SHARE": "1",
-        "TRIAL_GLOBAL_QUOTA": "100000", "RATE_LIMIT_REQUESTS": "100000", "GUEST_RATE_PER_HOUR": "100000",
-    }  # fmt: skip
-
-
-async def with_images(service: RunningService, count: int) -> Guest:
-    """A guest with so many images, each with bytes, record and thumbnail."""
-    guest = await service.guest()
-    model = (await guest.image())["history_id"]
-    assert (await guest.client.get(f"/api/images/{model}/thumbnail")).status_code == 200
-    await multiply(service, model, count - 1)
-    return guest
-
-
-def files_of(service: RunningService, guest: Guest | None = None) -> dict[str, bytes]:
-    """A digest of each object, of one guest or of all, by its key."""
-    folder = "*" if guest is None else guest.tokens["user"]["user_folder_id"]
-    found = service.stored(f"users/{folder}/**/*") + service.stored(f"thumbnails/{folder}/*")
-    return {
-        path.relative_to(service.storage_dir).as_posix(): blake2b(path.read_bytes()).digest() for path in found
-    }  # fmt: skip
-
-
-async def rows_of(service: RunningService, guest: Guest) -> int:
-    def count(connection: Connection) -> int:
-        mine = select(func.count()).select_from(images).where(images.c.user_id == guest.id)
-        return connection.execute(mine).scalar_one()
-
-    return await service.container.database.read(count)
+    return clearing_settings(gemini.url, redis_url)
 
 
 async def clear(client: httpx.AsyncClient, *, final: bool) -> httpx.Response | None:
@@ -142,34 +101,6 @@ class Clearings:
         finally:
             spare.close()
 
-    async def purge(self, point: str | float) -> None:
-        """A run of the worker's job in a process of its own, which dies as `Cell` says."""
-        environment = {**self._settings, "DATA_DIR": str(self._installation.data)}
-        if isinstance(point, str):
-            environment["FAIL_POINT"] = point
-        started = _FORKING.Event()
-        process = _FORKING.Process(target=purge_once, args=(environment, started), daemon=True)
-        process.start()
-        try:
-            assert await asyncio.to_thread(started.wait, 30)
-            if isinstance(point, float):
-                await asyncio.sleep(point)
-                process.kill()
-            await asyncio.to_thread(process.join, 30)
-            assert process.exitcode in ({-9} if isinstance(point, str) else {0, -9})
-        finally:
-            process.kill()
-            process.join()
-
-
-def purge_once(environment: dict[str, str], started: "multiprocessing.synchronize.Event") -> None:
-    async def run() -> None:
-        async with open_container(load_settings(environment), Metrics()) as container:
-            started.set()
-            await container.history.purge_due()
-
-    asyncio.run(run())
-
 
 async def test_a_history_that_is_cleared_is_gone_after_the_next_run_wherever_a_process_died(
     open_service: OpenService, settings: dict[str, str], tmp_path: Path, soak: bool
@@ -187,7 +118,7 @@ async def test_a_history_that_is_cleared_is_gone_after_the_next_run_wherever_a_p
         assert (len(before), await rows_of(service, guest)) == (3 * cell.count, cell.count)
         await clearings.clear(guest, cell)
         if cell.worker is not None:
-            await clearings.purge(cell.worker)
+            await work_and_die(settings, service.data_dir, HistoryService.purge_due, cell.worker)
 
         await service.container.history.purge_due()
 
