@@ -35,6 +35,7 @@ class RecordChanges:
         changed = await self._database.write(
             lambda connection: store.change_image(connection, image.id, image.user_id, values)
         )
+        self._fail_points.reach("row_changed")
         await self._reconcile(image)
         return changed
 

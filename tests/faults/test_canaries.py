@@ -95,6 +95,11 @@ class Walk:
             await client.post("/api/quota/check", json={"mode": "basic"}, headers={"X-API-Key": OWN_KEY})
             await client.delete(one)
             await client.post(f"{one}/restore")
+            favorite = await client.post(f"{one}/favorite", json={"is_favorite": True})
+            assert favorite.status_code == 200
+            for chosen in ({}, {"ids": [image["history_id"]]}):
+                assert (await client.post("/api/history/export", json=chosen)).status_code == 200
+            assert (await client.request("DELETE", "/api/history", json={"ids": [PROMPT[:90]]})).status_code == 200
             keyed = {"Idempotency-Key": "one-and-the-same"}
             for prompt in (PROMPT, PROMPT, PROMPT + " otherwise"):
                 await client.post(BASIC, json={"prompt": prompt}, headers=keyed)

@@ -13,8 +13,7 @@ import psutil
 import pytest
 
 from services.history.export import FileNames
-from services.history.store import images
-from tests.history.shelf import listed, make, set_columns
+from tests.history.shelf import listed, make, multiply, set_columns
 from tests.support.answers import error_of
 from tests.support.service import Guest, RunningService
 from tests.support.waiting import eventually
@@ -130,14 +129,9 @@ async def test_more_than_one_batch_comes_whole_and_each_once(shelf: RunningServi
     """Many of one moment, which an order by time alone would lose or show twice between two batches."""
     guest = await shelf.guest()
     (model,) = await make(guest, 1)
-    row = await shelf.container.history.find_for_link(model)
-    assert row is not None
-    values = [{**vars(row), "id": f"{model}{number:03}", "key": f"{row.key}{number}.png"} for number in range(250)]
-    await shelf.container.database.write(lambda connection: connection.execute(images.insert(), values))
-    for number in range(250):
-        shutil.copy(shelf.storage_dir / row.key, shelf.storage_dir / f"{row.key}{number}.png")
+    copies = await multiply(shelf, model, 250)
     metadata, content = await export(guest)
-    assert sorted(exported(metadata)) == sorted([model, *(value["id"] for value in values)])
+    assert sorted(exported(metadata)) == sorted([model, *copies])
     assert len(content) == 251
 
 

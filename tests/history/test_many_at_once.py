@@ -11,9 +11,8 @@ import pytest
 from benchmarks.gemini_standin import GeminiStandin
 from core.clock import now_ms
 from services.history.service import CLEAR_BATCH
-from services.history.store import images
 from tests.conftest import OpenService
-from tests.history.shelf import WIDE, id_of, image_files, listed, make, rows, set_columns
+from tests.history.shelf import WIDE, id_of, image_files, listed, make, multiply, rows, set_columns
 from tests.support.answers import error_of
 from tests.support.service import Guest, RunningService
 
@@ -226,7 +225,7 @@ async def test_a_history_of_many_batches_is_cleared_while_others_get_their_turn(
     guest, other = await shelf.guest(), await shelf.guest()
     (model,) = await make(guest, 1)
     count = 3 * CLEAR_BATCH + 1
-    await multiply(shelf, model, count)
+    await multiply(shelf, model, count - 1)
     clearing = asyncio.create_task(clear(guest))
     turns = 0
     while not clearing.done():
@@ -241,19 +240,8 @@ async def test_a_history_of_many_batches_is_cleared_while_others_get_their_turn(
 async def test_a_final_clearance_of_many_batches_leaves_nothing(shelf: RunningService) -> None:
     guest = await shelf.guest()
     (model,) = await make(guest, 1)
-    await multiply(shelf, model, CLEAR_BATCH + 2)
+    await multiply(shelf, model, CLEAR_BATCH + 1)
     for image_id in await listed(guest, limit=3):
         await guest.client.delete(f"/api/history/{image_id}")
     assert await clear(guest, **FINAL) == CLEAR_BATCH + 2
     assert (image_files(shelf), rows(shelf)) == ([], 0)
-
-
-async def multiply(service: RunningService, model: str, count: int) -> None:
-    """Rows of an image until there are `count`, all with keys of their own."""
-    row = await service.container.history.find_for_link(model)
-    assert row is not None
-    values = [
-        {**vars(row), "id": f"{model}{number}", "key": f"{row.key}-{number}.png", "call_id": f"call_{number}"}
-        for number in range(count - 1)
-    ]
-    await service.container.database.write(lambda connection: connection.execute(images.insert(), values))
