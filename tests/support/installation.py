@@ -75,6 +75,8 @@ class Installation:
         ready = eventually(lambda: "is ready" in self.output() or leader.poll() is not None, START_SECONDS)
         assert ready, self.output()
         assert leader.poll() is None, self.output()
+        # It starts last, when the leader has said already that the service is ready.
+        assert eventually(lambda: bool(named(leader, "nbl-worker"))), self.output()
         return leader
 
     def refused(self, **settings: str) -> tuple[int, list[str]]:
