@@ -24,7 +24,8 @@ REFRESH = RedisKey("refresh:{hash}", "hash: session of a refresh token, when it 
 TOKENS = RedisKey("tokens:{sid}", "sorted set: keys of the session's refresh tokens by their end", SESSION_TTL_SECONDS)
 
 # KEYS: the token's entry, its successor's.
-# ARGV: prefix of session keys, now (ms), grace (ms), ttl (s), prefix of the sets of tokens
+# ARGV: prefix of session keys, now (ms), grace (ms), ttl (s), the keys of users' sessions up to and after the user's
+#       id, prefix of the sets of tokens
 _ROTATE = """
 local entry = redis.call('HMGET', KEYS[1], 'session', 'used_at')
 if not entry[1] then return {'unknown'} end
@@ -37,12 +38,13 @@ end
 redis.call('HSET', KEYS[1], 'used_at', ARGV[2])
 redis.call('HSET', KEYS[2], 'session', entry[1])
 redis.call('EXPIRE', KEYS[2], ARGV[4])
-local tokens = ARGV[5] .. entry[1]
+local tokens = ARGV[7] .. entry[1]
 redis.call('ZREMRANGEBYSCORE', tokens, '-inf', ARGV[2])
 redis.call('ZADD', tokens, tonumber(ARGV[2]) + tonumber(ARGV[4]) * 1000, KEYS[2])
 redis.call('EXPIRE', tokens, ARGV[4])
 redis.call('EXPIRE', session, ARGV[4])
 redis.call('HSET', session, 'last_active', ARGV[2])
+redis.call('EXPIRE', ARGV[5] .. redis.call('HGET', session, 'user_id') .. ARGV[6], ARGV[4])
 return {'rotated', entry[1]}
 """
 
@@ -168,8 +170,11 @@ class SessionStore:
         """Use a refresh token once; its successor's entry stands afterwards."""
         result, *rest = await self._rotate(
             keys=[REFRESH(hash=fingerprint), REFRESH(hash=successor_fingerprint)],
-            args=[SESSION(sid=""), now_ms(), REFRESH_GRACE_SECONDS * 1000, SESSION_TTL_SECONDS, TOKENS(sid="")],
-        )
+            args=[
+                SESSION(sid=""), now_ms(), REFRESH_GRACE_SECONDS * 1000, SESSION_TTL_SECONDS,
+                *USER_SESSIONS.pattern.split("{user_id}"), TOKENS(sid=""),
+            ],
+        )  # fmt: skip
         return Rotation(result, *rest)
 
 
