@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from services.quota.ledger import charges
 from tests.conftest import OPERATOR_KEY, OpenService
 from tests.support.answers import error_of
 from tests.support.github import GitHubStandin, Person, address, github_settings
+from tests.support.parts import Parts
 from tests.support.people import bearer, registered, signed_in, try_github, try_login, try_register, with_github
 from tests.support.service import Guest, RunningService
 from tests.support.waiting import eventually
@@ -262,9 +264,11 @@ async def test_a_local_address_is_free_again(service: RunningService) -> None:
     await registered(service, "ada@example.org")
 
 
+@pytest.mark.parametrize("forgetful", [False, True])
 async def test_a_call_under_way_at_the_deletion_leaves_nothing_either(
-    open_service: OpenService, gemini: GeminiStandin, redis_url: str
+    open_service: OpenService, gemini: GeminiStandin, redis_url: str, forgetful: bool
 ) -> None:
+    """Also where Redis has lost its reservation meanwhile: then the time that a call may take is waited for."""
     service = await open_service(
         GOOGLE_API_KEY=OPERATOR_KEY, GOOGLE_GEMINI_BASE_URL=gemini.url, REQUEST_TIMEOUT_SECONDS="5",
         RESERVATION_GRACE_SECONDS="0",
@@ -274,10 +278,31 @@ async def test_a_call_under_way_at_the_deletion_leaves_nothing_either(
     call = asyncio.create_task(guest.generate())
     await gemini.until(lambda stats: stats["waiting"] == 1)
     await leave(guest)
-    await service.container.departures.finish()
+    if forgetful:
+        with Redis.from_url(redis_url) as redis:
+            redis.flushall()
+    assert [await service.container.departures.finish() for _ in range(2)] == [1, 1]
     assert (await call).status_code == 200
     await finished(service)
     assert (await traces(service, redis_url, marks_of(guest))) == {}
+
+
+async def test_what_a_dead_call_has_left_is_cleared_away_before_its_caller_is_forgotten(
+    service: RunningService, redis_url: str
+) -> None:
+    """However long nobody swept: while a reservation is listed, its remains are still to be found by it."""
+    guest, container = await service.guest(), service.container
+    with ThreadPoolExecutor(1) as threads:
+        parts = Parts(container, threads)
+        await parts.store(await parts.reserve(guest.id))
+        await leave(guest)
+        long_ago = update(users).where(users.c.id == guest.id).values(left_at=now_ms() - 3_600_000)
+        await container.database.write(lambda connection: connection.execute(long_ago))
+        assert [await container.departures.finish() for _ in range(2)] == [1, 1]
+        await parts.until_expired()
+    await finished(service)
+    assert (await traces(service, redis_url, marks_of(guest))) == {}
+    assert service.stored("**/*.png") == []
 
 
 async def test_a_deletion_that_a_crash_cut_short_is_finished(
