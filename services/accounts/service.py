@@ -51,7 +51,7 @@ class AccountService:
         session, reset, (used, _) = await self._sessions.get_with(
             claims.session_id, lambda pipeline: self._limiter.ask(pipeline, claims.user_id, limit)
         )
-        return _caller(session, claims, address), Allowance(limit, limit.amount - used, reset)
+        return _caller(session, claims, address), self._limiter.allowance(limit, used, reset)
 
     async def welcome(self, user: User, visitor: Visitor) -> Tokens:
         """Open a session for somebody who has proven who they are; what they made as a guest is theirs now.
