@@ -2,10 +2,12 @@
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query, Response
+from fastapi import APIRouter, Depends, Query, Request, Response, Security
 
-from api.dependencies import BaseUrl, CurrentCaller, Services
+from api.context import services_of
+from api.dependencies import BEARER, BaseUrl, CurrentCaller, Services, base_url, reading_caller
 from api.errors import errors
+from api.lean_route import LeanRoute, only_documented, query_of
 from api.schemas.common import Success
 from api.schemas.history import DeleteQuery, HistoryQuery, HistoryRead, ImageDetailRead
 from api.schemas.history_changes import ClearedRead, DeletedRead, DeleteRequest, ExportRequest, FavoriteRequest
@@ -14,6 +16,7 @@ from core.clock import now_ms, utc_day
 from core.errors import NotFound, PayloadTooLarge, RateLimited, RequestTimeout, StorageUnavailable, Unauthorized
 from services.history.models import Image
 
+reads = APIRouter(prefix="/api/history", tags=["history"], route_class=LeanRoute)
 router = APIRouter(prefix="/api/history", tags=["history"])
 
 _WITH_BODY = (Unauthorized, PayloadTooLarge, RequestTimeout, RateLimited, StorageUnavailable)
@@ -24,13 +27,24 @@ _ZIP: dict[str, Any] = {
 }
 
 
-@router.get("", response_model=HistoryRead, responses=errors(Unauthorized, RateLimited))
-async def list_history(
-    query: Annotated[HistoryQuery, Query()], caller: CurrentCaller, services: Services, base_url: BaseUrl
-) -> Response:
+@only_documented
+async def page_documented(query: Annotated[HistoryQuery, Query()]) -> None:
+    """What `list_history` says of its query."""
+
+
+@reads.get(
+    "",
+    response_model=HistoryRead,
+    responses=errors(Unauthorized, RateLimited),
+    dependencies=[Security(BEARER), Depends(page_documented)],
+)
+async def list_history(request: Request) -> Response:
     """My images, a page at a time."""
+    services = services_of(request)
+    caller = await reading_caller(request, await BEARER(request))
+    query = query_of(HistoryQuery, request)
     page = await services.history.page(caller.user_id, query.filter(), query.sort, query.limit, query.offset)
-    body = HistoryRead.json_of(page, services.links, base_url, now_ms())
+    body = HistoryRead.json_of(page, services.links, await base_url(request), now_ms())
     return Response(body, media_type="application/json")
 
 
@@ -57,23 +71,23 @@ async def clear_history(
     response_class=Response,
     responses={**errors(*_WITH_BODY), 200: _ZIP},
 )
-async def export_history(body: ExportRequest, caller: CurrentCaller, services: Services, base_url: BaseUrl) -> Response:
+async def export_history(body: ExportRequest, caller: CurrentCaller, services: Services, base: BaseUrl) -> Response:
     """My images with all that is known of them, as a zip: at most 1,000 by their ids, or all that fit a filter."""
     history, ids = services.history, body.ids
     images = history.iterate(caller.user_id, body.filter()) if ids is None else history.iterate_ids(caller.user_id, ids)
 
     def describe(image: Image) -> dict[str, Any]:
-        return ImageDetailRead.of(image, services.links, base_url, now_ms()).model_dump(mode="json")
+        return ImageDetailRead.of(image, services.links, base, now_ms()).model_dump(mode="json")
 
     pieces = services.history_export.stream(images, describe, ids or ())
     return await streamed_file(pieces, name=f"history-{utc_day(now_ms())}.zip", media_type="application/zip")
 
 
 @router.get("/{image_id}", responses=errors(Unauthorized, NotFound, RateLimited))
-async def read_image(image_id: str, caller: CurrentCaller, services: Services, base_url: BaseUrl) -> ImageDetailRead:
+async def read_image(image_id: str, caller: CurrentCaller, services: Services, base: BaseUrl) -> ImageDetailRead:
     """One of my images, whole."""
     image = await services.history.get(caller.user_id, image_id)
-    return ImageDetailRead.of(image, services.links, base_url, now_ms())
+    return ImageDetailRead.of(image, services.links, base, now_ms())
 
 
 @router.delete("/{image_id}", responses=errors(Unauthorized, NotFound, RateLimited, StorageUnavailable))
@@ -86,10 +100,10 @@ async def delete_image(
 
 
 @router.post("/{image_id}/restore", responses=errors(Unauthorized, NotFound, RateLimited))
-async def restore_image(image_id: str, caller: CurrentCaller, services: Services, base_url: BaseUrl) -> ImageDetailRead:
+async def restore_image(image_id: str, caller: CurrentCaller, services: Services, base: BaseUrl) -> ImageDetailRead:
     """Back out of the trash."""
     image = await services.history.restore(caller.user_id, image_id)
-    return ImageDetailRead.of(image, services.links, base_url, now_ms())
+    return ImageDetailRead.of(image, services.links, base, now_ms())
 
 
 @router.post("/{image_id}/favorite", responses=errors(NotFound, *_WITH_BODY))

@@ -36,7 +36,7 @@ class HistoryService:
         self._remover = Remover(database, storage, fail_points)
         self._records = RecordChanges(database, storage, fail_points)
         self._fail_points = fail_points
-        self._pages = store.PageStatements()
+        self._pages = store.PageStatements(database.compiled)
         self._trash_ms = settings.trash_minutes * 60_000
 
     async def add(self, image: Image, charge: Callable[[Connection], None] | None) -> bool:
@@ -60,10 +60,9 @@ class HistoryService:
         return True
 
     async def page(self, user_id: str, where: HistoryFilter, sort: Sort, limit: int, offset: int) -> Page:
-        items, total = await self._database.read(
-            lambda connection: self._pages.list_images(connection, user_id, where, sort, limit, offset)
-        )
-        return Page(tuple(items), total, limit, offset)
+        statement, values = self._pages.page(user_id, where, sort, limit, offset)
+        items, total = store.page_of(await self._database.row(statement, values))
+        return Page(items, total, limit, offset)
 
     async def iterate(self, user_id: str, where: HistoryFilter) -> AsyncGenerator[Image]:
         """All listed images that fit, whole, the newest first; a batch of them in memory at a time."""

@@ -1,8 +1,9 @@
 """The image index."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
+import orjson
 from sqlalchemy import (
     BigInteger,
     Boolean,
@@ -28,7 +29,7 @@ from sqlalchemy import (
 
 from core.clients.database import metadata
 from core.clock import Milliseconds
-from services.history.models import HistoryFilter, Image, Sort
+from services.history.models import HistoryFilter, Image, ListedImage, Sort
 
 images = Table(
     "images",
@@ -82,9 +83,6 @@ Index("ix_images_hidden", images.c.user_id, sqlite_where=hidden)
 Index("ix_images_expires_at", images.c.expires_at, sqlite_where=images.c.expires_at.isnot(None))
 Index("ix_images_deleted_at", images.c.deleted_at, sqlite_where=images.c.deleted_at.isnot(None))
 
-# A list never shows the long texts, so it does not read them.
-_LONG_TEXTS = ("text_response", "thinking", "search_sources")
-_list_columns = [column for column in images.c if column.name not in _LONG_TEXTS]
 _INSERT = insert(images)
 _ORDERS: dict[Sort, tuple[ColumnElement[Any], ...]] = {
     "newest": (images.c.created_at.desc(), images.c.id.desc()),
@@ -125,31 +123,41 @@ def change_image(connection: Connection, image_id: str, user_id: str, values: Ma
 
 
 class PageStatements:
-    """The statements of lists, each built once: building one anew costs more than running it."""
+    """The statements of lists, each built and compiled once: doing it anew costs more than running it."""
 
-    def __init__(self) -> None:
-        self._built: dict[tuple[tuple[str, ...], Sort], tuple[Select[Any], Select[Any]]] = {}
+    def __init__(self, compiled: Callable[[Select[Any]], str]) -> None:
+        self._compiled = compiled
+        self._known: dict[tuple[tuple[str, ...], Sort], str] = {}
 
-    def list_images(
-        self, connection: Connection, user_id: str, where: HistoryFilter, sort: Sort, limit: int, offset: int
-    ) -> tuple[list[Image], int]:
-        """One page and the exact total."""
-        asked = asked_of(where)
-        shape = (tuple(asked), sort)
-        if shape not in self._built:
-            self._built[shape] = _page_statements(tuple(asked), sort)
-        page, total = self._built[shape]
-        values = asked | {"user_id": user_id}
-        rows = connection.execute(page, values | {"limit": limit, "offset": offset})
-        return [image_of(row) for row in rows], connection.execute(total, values).scalar_one()
+    def page(
+        self, user_id: str, where: HistoryFilter, sort: Sort, limit: int, offset: int
+    ) -> tuple[str, dict[str, Any]]:
+        """A statement whose one row `page_of` understands, and its values."""
+        values = asked_of(where)
+        shape = (tuple(values), sort)
+        if shape not in self._known:
+            self._known[shape] = self._compiled(_page_statement(*shape))
+        return self._known[shape], values | {"user_id": user_id, "limit": limit, "offset": offset}
 
 
-def _page_statements(asked: tuple[str, ...], sort: Sort) -> tuple[Select[Any], Select[Any]]:
+def _page_statement(asked: tuple[str, ...], sort: Sort) -> Select[Any]:
+    """The exact total, and the page as one JSON text.
+
+    Each row that SQLite hands over lets go of the interpreter and waits to have it back; with one row for all of them a
+    busy process answers twice as many pages (docs/adr/0005).
+    """
     condition = and_(images.c.user_id == bindparam("user_id"), shown, *(FILTERS[name] for name in asked))
-    page = select(*_list_columns).where(condition).order_by(*_ORDERS[sort])
-    return page.limit(bindparam("limit")).offset(bindparam("offset")), select(func.count()).select_from(images).where(
-        condition
-    )
+    columns = [images.c[name] for name in ListedImage._fields]
+    page = select(*columns).where(condition).order_by(*_ORDERS[sort])
+    rows = page.limit(bindparam("limit")).offset(bindparam("offset")).subquery()
+    total = select(func.count()).select_from(images).where(condition).scalar_subquery()
+    return select(total, select(func.json_group_array(func.json_array(*rows.c))).scalar_subquery())
+
+
+def page_of(row: tuple[Any, ...]) -> tuple[tuple[ListedImage, ...], int]:
+    """The images of a page, and the total."""
+    total, rows = row
+    return tuple(map(ListedImage._make, orjson.loads(rows))), total
 
 
 def image_of(row: Row[Any]) -> Image:
