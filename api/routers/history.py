@@ -71,13 +71,13 @@ async def clear_history(
     response_class=Response,
     responses={**errors(*_WITH_BODY), 200: _ZIP},
 )
-async def export_history(body: ExportRequest, caller: CurrentCaller, services: Services, base_url: BaseUrl) -> Response:
+async def export_history(body: ExportRequest, caller: CurrentCaller, services: Services, base: BaseUrl) -> Response:
     """My images with all that is known of them, as a zip: at most 1,000 by their ids, or all that fit a filter."""
     history, ids = services.history, body.ids
     images = history.iterate(caller.user_id, body.filter()) if ids is None else history.iterate_ids(caller.user_id, ids)
 
     def describe(image: Image) -> dict[str, Any]:
-        return ImageDetailRead.of(image, services.links, base_url, now_ms()).model_dump(mode="json")
+        return ImageDetailRead.of(image, services.links, base, now_ms()).model_dump(mode="json")
 
     pieces = services.history_export.stream(images, describe, ids or ())
     return await streamed_file(pieces, name=f"history-{utc_day(now_ms())}.zip", media_type="application/zip")

@@ -9,7 +9,7 @@ from sqlalchemy.exc import IntegrityError
 
 from core.clients.database import Database
 from core.clock import now_ms
-from core.errors import InternalError, NotFound
+from core.errors import InternalError, NotFound, StorageUnavailable
 from core.failpoints import FailPoints
 from core.ids import new_id
 from core.settings import StorageSettings
@@ -17,7 +17,7 @@ from services.history import batches, store, trash
 from services.history.models import HistoryFilter, Image, Page, Sort
 from services.history.record_changes import RecordChanges
 from services.history.removal import Remover
-from services.history.trash import Clearance, Scope
+from services.history.trash import Clearance, Doomed, Scope
 from services.storage.base import Storage
 
 PURGE_BATCH = 200
@@ -143,7 +143,7 @@ class HistoryService:
             return await self._database.write(lambda connection: trash.move(connection, user_id, image_ids, now))
         doomed = await self._database.write(lambda connection: trash.take(connection, user_id, image_ids))
         self._fail_points.reach("taken")
-        await self._remover.remove(doomed)
+        await self._remove(doomed)
         return {image.id for image in doomed}
 
     async def clear(self, user_id: str, *, final: bool) -> int:
@@ -178,18 +178,21 @@ class HistoryService:
             for clearance in noted:
                 await self._carry_out(clearance)
         purged = 0
-        while True:
+        stuck: set[str] = set()
+        while len(stuck) < PURGE_BATCH:
             now = now_ms()
             due = await self._database.write(
                 lambda connection, now=now: trash.take_due(  # type: ignore[misc]
-                    connection, now, now - self._trash_ms, PURGE_BATCH
+                    connection, now, now - self._trash_ms, PURGE_BATCH, without=stuck
                 )
             )
             self._fail_points.reach("due_taken")
-            await self._remover.remove(due)
-            purged += len(due)
-            if len(due) < PURGE_BATCH:
-                return purged
+            left = await self._remover.remove(due)
+            stuck.update(image.id for image in left)
+            purged += len(due) - len(left)
+            if not due:
+                break
+        return purged
 
     async def _clear(self, user_id: str, scope: Scope) -> int:
         clearance = Clearance(new_id("clr"), user_id, scope, now_ms())
@@ -207,9 +210,15 @@ class HistoryService:
     async def _remove_taken_of(self, user_id: str) -> None:
         deadline = time.monotonic() + REMOVE_SECONDS
         while doomed := await self._database.read(lambda connection: trash.taken_of(connection, user_id, PURGE_BATCH)):
-            await self._remover.remove(doomed)
+            await self._remove(doomed)
             if time.monotonic() > deadline:
                 return
+
+    async def _remove(self, doomed: Sequence[Doomed]) -> None:
+        """Raises StorageUnavailable when objects of some are left to the worker."""
+        left = await self._remover.remove(doomed)
+        if left:
+            raise StorageUnavailable(f"objects of {len(left)} deleted images are left")
 
     async def _find(self, image_id: str) -> Image | None:
         return await self._database.read(lambda connection: store.get_image(connection, image_id))

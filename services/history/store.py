@@ -83,9 +83,6 @@ Index("ix_images_hidden", images.c.user_id, sqlite_where=hidden)
 Index("ix_images_expires_at", images.c.expires_at, sqlite_where=images.c.expires_at.isnot(None))
 Index("ix_images_deleted_at", images.c.deleted_at, sqlite_where=images.c.deleted_at.isnot(None))
 
-# A list never shows the long texts, so it does not read them.
-_LONG_TEXTS = ("text_response", "thinking", "search_sources")
-_list_columns = [column for column in images.c if column.name not in _LONG_TEXTS]
 _INSERT = insert(images)
 _ORDERS: dict[Sort, tuple[ColumnElement[Any], ...]] = {
     "newest": (images.c.created_at.desc(), images.c.id.desc()),

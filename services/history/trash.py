@@ -77,12 +77,16 @@ def take(connection: Connection, user_id: str, image_ids: Collection[str]) -> li
     return _taken(connection, _listed(user_id, image_ids))
 
 
-def take_due(connection: Connection, now: Milliseconds, trashed_before: Milliseconds, limit: int) -> list[Doomed]:
-    """Take for removal images whose time is over or that lay in the trash long enough, and some taken before."""
-    due = or_(images.c.expires_at <= now, images.c.deleted_at <= trashed_before)
-    some = select(images.c.id).where(due).limit(limit)
-    connection.execute(update(images).where(images.c.id.in_(some), due).values(deleted_at=PURGING))
-    return _doomed(connection, images.c.deleted_at == PURGING, limit)
+def take_due(
+    connection: Connection, now: Milliseconds, trashed_before: Milliseconds, limit: int, *, without: Collection[str]
+) -> list[Doomed]:
+    """Take for removal images whose time is over or that lay in the trash long enough. Answers some of all that were
+    taken; `without`: those that are not to be tried again now.
+    """
+    due = or_(images.c.expires_at <= now, and_(images.c.deleted_at <= trashed_before, images.c.deleted_at > PURGING))
+    some = select(images.c.id).where(due, remains).limit(limit)
+    connection.execute(update(images).where(images.c.id.in_(some)).values(deleted_at=PURGING))
+    return _doomed(connection, and_(images.c.deleted_at == PURGING, images.c.id.not_in(without)), limit)
 
 
 def taken_of(connection: Connection, user_id: str, limit: int) -> list[Doomed]:

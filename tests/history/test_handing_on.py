@@ -10,6 +10,7 @@ from typing import Any
 import orjson
 import pytest
 
+from core.errors import StorageUnavailable
 from services.quota.models import FORGOTTEN_USER
 from tests.history.shelf import id_of, image_files, listed, make, rows
 from tests.support.service import Guest, RunningService
@@ -97,7 +98,7 @@ async def test_a_user_is_purged_by_the_worker_when_storage_fails_meanwhile(shelf
     await mixed(guest)
     away = Path(f"{shelf.storage_dir}.away")
     shutil.move(shelf.storage_dir, away)
-    with pytest.raises(Exception, match="No such file"):
+    with pytest.raises(StorageUnavailable):
         await shelf.container.history.purge_user(guest.id)
     assert (await guest.history())["total"] == 0
     shutil.move(away, shelf.storage_dir)

@@ -245,3 +245,36 @@ async def test_a_final_clearance_of_many_batches_leaves_nothing(shelf: RunningSe
         await guest.client.delete(f"/api/history/{image_id}")
     assert await clear(guest, **FINAL) == CLEAR_BATCH + 2
     assert (image_files(shelf), rows(shelf)) == ([], 0)
+
+
+async def test_one_that_cannot_be_removed_does_not_keep_the_others(
+    open_service: OpenService, gemini: GeminiStandin
+) -> None:
+    gemini.configure(pixels=(64, 48))
+    service = await open_service(GOOGLE_GEMINI_BASE_URL=gemini.url, TRASH_MINUTES="0", **WIDE)
+    guest = await service.guest()
+    stuck, *others = await make(guest, 4)
+    key = (await service.container.history.get(guest.id, stuck)).key
+    set_columns(service, stuck, key="users//no.png")  # nothing that storage would take for a key
+    response = await guest.client.delete("/api/history/all", params=FINAL)
+    error_of(response, 503, "STORAGE_UNAVAILABLE")
+    assert ((await guest.history())["total"], rows(service), len(image_files(service))) == (0, 1, 2)
+    assert await service.container.history.purge_due() == 0
+    for image_id in await make(guest, 3):
+        await guest.client.delete(f"/api/history/{image_id}")
+    assert await service.container.history.purge_due() == len(others)
+    assert rows(service) == 1
+    set_columns(service, stuck, key=key)
+    assert await service.container.history.purge_due() == 1
+    assert (rows(service), image_files(service)) == (0, [])
+
+
+async def test_who_looks_at_thumbnails_while_all_is_deleted_leaves_none(shelf: RunningService) -> None:
+    guest = await shelf.guest()
+    (model,) = await make(guest, 1)
+    made = [model, *await multiply(shelf, model, 40)]
+    looking = [guest.client.get(f"/api/images/{image_id}/thumbnail") for image_id in made]
+    *answers, cleared = await asyncio.gather(*looking, guest.client.delete("/api/history/all", params=FINAL))
+    assert cleared.status_code == 200
+    assert {answer.status_code for answer in answers} <= {200, 404}
+    assert (image_files(shelf), rows(shelf)) == ([], 0)
