@@ -54,6 +54,8 @@ def _header_value(value: SecretStr | None) -> SecretStr | None:
     return SecretStr(key)
 
 
+# Several hosts, a Unix socket as `host` in the query, and everything that libpq takes there.
+_POSTGRESQL_ADDRESS = re.compile(r"postgres(ql)?://([^\s/?#@:]+(:[^\s/?#@:]*)?@)?[^\s/?#@]*/[^\s/?#@]+(\?[^\s#]*)?")
 _HTTP_ADDRESS = re.compile(r"https?://[\w.\-:\[\]@%]+(/[^\s?#]*)?", re.ASCII)
 # Exactly as a browser says it; any other spelling would never be let in.
 _ORIGIN = re.compile(r"https?://([a-z0-9.-]+|\[[0-9a-f:]+\])(:\d+)?")
@@ -158,8 +160,20 @@ class SecuritySettings(_Group):
 
 class DatabaseSettings(_Group):
     database_url: SecretStr = Field(
-        SecretStr(""), description="PostgreSQL as postgresql://…; empty: SQLite in DATA_DIR"
+        SecretStr(""), description="PostgreSQL as postgresql://user:password@host:5432/name; empty: SQLite in DATA_DIR"
     )
+
+    @field_validator("database_url")
+    @classmethod
+    def _postgresql(cls, value: SecretStr) -> SecretStr:
+        # The driver's own complaint about an address may quote the password.
+        address = value.get_secret_value()
+        if address and not _POSTGRESQL_ADDRESS.fullmatch(address):
+            raise ValueError(
+                "must look like postgresql://user:password@host:5432/name, "
+                "with whatever is no letter or digit in a password written as %40 and the like"
+            )
+        return value
 
 
 class RedisSettings(_Group):
@@ -363,7 +377,6 @@ class Settings(BaseModel):
     def _not_yet_problems(self) -> list[str]:
         """What the contract names and this version cannot do yet must not look as if it were done."""
         asked = {
-            "DATABASE_URL": bool(self.database.database_url.get_secret_value()),
             "R2_ENABLED": self.storage.r2_enabled,
             "MAX_HISTORY_DAYS": self.storage.max_history_days > 0,
             "MAX_STORAGE_GB": self.storage.max_storage_gb > 0,

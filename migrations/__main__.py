@@ -6,7 +6,7 @@ import sys
 from sqlalchemy.exc import SQLAlchemyError
 
 from core.settings import SettingsError, embedded_database, load_settings
-from migrations.head import UnknownRevision
+from migrations.head import DatabaseRefused
 from migrations.upgrade import upgrade
 
 
@@ -21,7 +21,7 @@ def main() -> int:
     except SettingsError as error:
         sys.stderr.write(f"{error}\n")
         return 2
-    except (UnknownRevision, SQLAlchemyError) as error:
+    except (DatabaseRefused, SQLAlchemyError) as error:
         sys.stderr.write(f"the database can't be upgraded: {str(error).splitlines()[0]}\n")
         return 1
     return 0

@@ -1,16 +1,23 @@
-"""Is an SQLite file at the newest revision? Read without Alembic, whose import costs more than the rest of a start."""
+"""Is a database at the newest revision? Read without Alembic, whose import costs more than the rest of a start."""
 
 import re
 import sqlite3
+import sys
 from contextlib import closing
 from pathlib import Path
 
+# What stands for the database where an error names it: its address holds a password.
+GIVEN = "the database of DATABASE_URL"
 VERSIONS = Path(__file__).parent / "versions"
 _REVISION = re.compile(r"^(down_revision|revision)\b[^=\n]*=\s*(?:[\"']([^\"']+)[\"']|None)", re.MULTILINE)
 
 
-class UnknownRevision(Exception):
-    """The database was made by another version of this code; `str()` is one line."""
+class DatabaseRefused(Exception):
+    """The database is none that this version can start with; `str()` is one line."""
+
+
+class UnknownRevision(DatabaseRefused):
+    """The database was made by another version of this code."""
 
     def __init__(self, database: str, revision: str) -> None:
         super().__init__(
@@ -19,17 +26,36 @@ class UnknownRevision(Exception):
         )
 
 
+class DatabaseBehind(DatabaseRefused):
+    """The database of DATABASE_URL, which is the operator's to upgrade, is older than this version."""
+
+    def __init__(self, revision: str | None) -> None:
+        state = "is empty" if revision is None else f"is at revision {revision}, which is older than this version"
+        super().__init__(f"{GIVEN} {state}: run `{sys.executable} -m migrations upgrade`, then start again")
+
+
+class DatabaseUnusable(DatabaseRefused):
+    """The server of DATABASE_URL can't be reached, refuses us, or has no such database."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"{GIVEN} can't be used: {reason}")
+
+
 def current_is_head(database_path: Path, versions: Path = VERSIONS) -> bool:
     """False when there is something to upgrade (no file and no table count as that).
 
     Raises UnknownRevision when the file is at a revision that is not in `versions`.
     """
-    revision = _current(database_path)
+    return is_head(_current(database_path), str(database_path), versions)
+
+
+def is_head(revision: str | None, database: str, versions: Path = VERSIONS) -> bool:
+    """The same of a revision that was read from a `database` of this name."""
     if revision is None:
         return False
     parents = _parents(versions)
     if revision not in parents:
-        raise UnknownRevision(str(database_path), revision)
+        raise UnknownRevision(database, revision)
     return revision not in parents.values()
 
 

@@ -1,16 +1,17 @@
 """Brings a database to the newest revision."""
 
+from importlib import import_module
 from pathlib import Path
 
 from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, create_engine, event, make_url
+from sqlalchemy import URL, Connection, create_engine, event, make_url
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.pool import NullPool
 
-from migrations.head import UnknownRevision
+from migrations.head import GIVEN, UnknownRevision
 
 # Any number will do, so long as every version of this code locks the same one.
 UPGRADE_LOCK = 6_214_903_377
@@ -29,25 +30,37 @@ def migration_config() -> Config:
 def upgrade(database_url: str) -> None:
     """Upgrade to the head in one transaction; several callers at once wait for each other.
 
-    `database_url` is SQLAlchemy's, of a synchronous driver. Raises UnknownRevision for a database of another version.
+    `database_url` is sqlite:/// or postgresql://. Raises UnknownRevision for a database of another version, and
+    DatabaseUnusable.
     """
-    url = make_url(database_url)
-    sqlite = url.get_backend_name() == "sqlite"
-    wait = {"timeout": LOCK_TIMEOUT_SECONDS} if sqlite else {}
-    engine = create_engine(url, poolclass=NullPool, connect_args=wait)
-    if sqlite:
-        event.listen(engine, "connect", _configure_sqlite)
-        event.listen(engine, "begin", _begin_immediate)
-    config = migration_config()
+    if database_url.startswith("sqlite:"):
+        _upgrade_sqlite(make_url(database_url))
+    else:
+        # Its driver is not imported where it is not used.
+        import_module("migrations.postgresql").run(database_url, _upgrade_postgresql)
+
+
+def _upgrade_sqlite(url: URL) -> None:
+    engine = create_engine(url, poolclass=NullPool, connect_args={"timeout": LOCK_TIMEOUT_SECONDS})
+    event.listen(engine, "connect", _configure_sqlite)
+    event.listen(engine, "begin", _begin_immediate)
     try:
         with engine.begin() as connection:
-            if connection.dialect.name == "postgresql":
-                connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({UPGRADE_LOCK})")
-            _check_known(connection, config, url.render_as_string(hide_password=True))
-            config.attributes["connection"] = connection
-            command.upgrade(config, "head")
+            _upgrade(connection, str(url))
     finally:
         engine.dispose()
+
+
+def _upgrade_postgresql(connection: Connection) -> None:
+    connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({UPGRADE_LOCK})")
+    _upgrade(connection, GIVEN)
+
+
+def _upgrade(connection: Connection, database: str) -> None:
+    config = migration_config()
+    _check_known(connection, config, database)
+    config.attributes["connection"] = connection
+    command.upgrade(config, "head")
 
 
 def _check_known(connection: Connection, config: Config, database: str) -> None:

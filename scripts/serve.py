@@ -29,7 +29,7 @@ from core.private_folder import NotPrivate, private_folder
 from core.security import SETUP_TOKEN_FILE
 from core.settings import Settings, SettingsError, embedded_database, load_settings
 from core.supervisor import ChildSpec, Supervisor, die_with_parent
-from migrations.head import UnknownRevision, current_is_head
+from migrations.head import DatabaseRefused, current_is_head
 
 # Connections that the kernel holds while API processes are busy or just being started again.
 BACKLOG = 2048
@@ -70,7 +70,7 @@ def main() -> int:
     except SettingsError as error:
         print(error, file=sys.stderr)
         return 2
-    except (StartError, InstanceLocked, EmbeddedRedisError, UnknownRevision) as error:
+    except (StartError, InstanceLocked, EmbeddedRedisError, DatabaseRefused) as error:
         report(str(error))
         return 1
     except KeyboardInterrupt:
@@ -156,7 +156,7 @@ class Leader:
         """Exit code of the whole; see `Supervisor.run`."""
         for left in self._folders.metrics.iterdir():
             left.unlink()
-        self._upgrade_database()
+        self._prepare_database()
         specs = []
         if self._settings.redis.redis_url is None:
             redis = prepare_embedded_redis(self._folders.data)
@@ -171,21 +171,30 @@ class Leader:
         supervisor = Supervisor(specs, report, on_ready=self._greet, on_stopping=self._listener.close)
         return await supervisor.run()
 
-    def _upgrade_database(self) -> None:
-        embedded = not self._settings.database.database_url.get_secret_value()
-        if embedded and current_is_head(embedded_database(self._folders.data)):
+    def _prepare_database(self) -> None:
+        """Bring the embedded one to this version. One that others may use too is for the operator to upgrade."""
+        if self._settings.database.database_url.get_secret_value():
+            check = self._run("migrations.check", stderr=subprocess.PIPE)
+            if check.returncode:
+                raise StartError(check.stderr.strip())
             return
-        upgrade = subprocess.run(
-            [sys.executable, "-m", "migrations", "upgrade"],
+        if current_is_head(embedded_database(self._folders.data)):
+            return
+        if self._run("migrations", "upgrade").returncode:
+            raise StartError("the database could not be brought to this version; nothing was started")
+
+    def _run(self, *module: str, stderr: int | None = None) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", *module],
             env=self._environment,
             stdin=subprocess.DEVNULL,
+            stderr=stderr,
+            text=True,
             pass_fds=(self._lock.fd,),
             start_new_session=True,
             preexec_fn=die_with_parent(),
             check=False,
         )
-        if upgrade.returncode:
-            raise StartError("the database could not be brought to this version; nothing was started")
 
     def _redis(self, redis: EmbeddedRedis) -> ChildSpec:
         return ChildSpec(

@@ -13,7 +13,7 @@ import aiohttp
 from pydantic import SecretStr
 from redis.asyncio import Redis
 
-from core.clients.database import Database
+from core.clients.database import Database, open_database
 from core.clients.github import GitHubClient
 from core.clients.redis import open_redis
 from core.clock import now_ms
@@ -118,7 +118,9 @@ async def _build(settings: Settings, metrics: Metrics, stack: AsyncExitStack) ->
     data_dir.mkdir(parents=True, exist_ok=True)
     files, pixels = _threads(stack, FILE_THREADS, "files"), _threads(stack, PIXEL_THREADS, "pixels")
     redis = _redis(settings, stack)
-    database = Database(embedded_database(data_dir))
+    database = open_database(
+        settings.database.database_url.get_secret_value(), embedded_database(data_dir), settings.server.web_concurrency
+    )
     stack.push_async_callback(database.close)
     spool = Spool(data_dir / "spool")
     storage = LocalStorage(data_dir / "storage", spool, files)

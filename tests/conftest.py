@@ -9,11 +9,13 @@ import pytest
 from redis import Redis
 
 from benchmarks.gemini_standin import GeminiStandin
-from core.clients.database import sqlite_url
 from core.clients.embedded_redis import running_redis
+from core.clients.sqlite import sqlite_url
 from core.settings import setting_groups
 from migrations.upgrade import upgrade
+from tests.support.databases import databases
 from tests.support.github import GitHubStandin, running_github
+from tests.support.postgresql import running_postgres
 from tests.support.service import RunningService, run_service
 
 OPERATOR_KEY = "AIzaOperatorKeyOfTheTests0000000000000000"
@@ -23,6 +25,17 @@ OpenService = Callable[..., Awaitable[RunningService]]
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--soak", action="store_true", help="run the fault tests whole, not in their short form")
+    parser.addoption(
+        "--database", choices=("sqlite", "postgresql"), default="sqlite", help="where services keep their rows"
+    )
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Tests of what only one database has are not for the other one."""
+    other = {"sqlite": "postgresql", "postgresql": "sqlite"}[config.getoption("--database")]
+    of_other = [item for item in items if item.get_closest_marker(f"{other}_only")]
+    config.hook.pytest_deselected(items=of_other)
+    items[:] = [item for item in items if item not in of_other]
 
 
 @pytest.fixture(scope="session")
@@ -38,6 +51,22 @@ def _no_settings_of_the_developer() -> None:
         group.model_config["env_file"] = None
         for field in group.model_fields:
             os.environ.pop(field.upper(), None)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _database_server(request: pytest.FixtureRequest, _no_settings_of_the_developer: None) -> Iterator[None]:
+    if request.config.getoption("--database") == "sqlite":
+        yield
+        return
+    with running_postgres() as server:
+        databases.start_over(server)
+        yield
+
+
+@pytest.fixture(autouse=True)
+def _no_databases_left() -> Iterator[None]:
+    yield
+    databases.forget()
 
 
 @pytest.fixture(scope="session")

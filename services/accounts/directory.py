@@ -59,7 +59,7 @@ class UserDirectory:
         return user
 
     def _change(self, connection: Connection, admin: Caller, user_id: str, change: UserChange) -> User:
-        user = get_user(connection, user_id)
+        user = get_user(connection, user_id, locked=True)
         if user is None:
             raise NotFound(f"user {user_id}")
         problems = list(self._problems(connection, admin, user, change))

@@ -4,7 +4,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from core.clients.database import Database
+from core.clients.database import Database, take_turn
 from core.clients.github import GitHubAway, GitHubClient, GitHubProfile, GitHubRefused, new_verifier
 from core.clock import now_ms
 from core.errors import DependencyUnavailable, Forbidden, Unauthorized
@@ -71,6 +71,7 @@ class GitHubSignIn:
 
     def _known_as(self, connection: Connection, profile: GitHubProfile) -> User:
         """The account of this numeric id, made when it is new; login, name and e-mail are what GitHub says today."""
+        take_turn(connection, f"github account {profile.id}")
         self._policy.note_login(connection, profile.login, profile.id)
         known = find_by_github(connection, profile.id)
         if known is None:

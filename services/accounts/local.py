@@ -7,7 +7,7 @@ from pydantic import SecretStr
 from sqlalchemy import Connection
 from sqlalchemy.exc import IntegrityError
 
-from core.clients.database import Database
+from core.clients.database import Database, take_turn
 from core.clock import now_ms
 from core.errors import FieldProblem, Forbidden, Unauthorized, ValidationFailed
 from core.ids import new_id
@@ -104,6 +104,7 @@ def _add(connection: Connection, user: User, password_hash: str) -> None:
     if find_by_email(connection, email) is not None:
         raise _taken()
     if user.is_granted_admin:
+        take_turn(connection, FIRST_ADMIN)
         if milestone_reached(connection, FIRST_ADMIN):
             raise Forbidden("setup_token_refused")
         reach_milestone(connection, FIRST_ADMIN, user.created_at)

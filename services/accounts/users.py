@@ -24,7 +24,7 @@ from sqlalchemy import (
     update,
 )
 
-from core.clients.database import metadata
+from core.clients.database import metadata, take_turn
 from core.clock import Milliseconds
 from services.accounts.models import User, UserFilter
 
@@ -87,13 +87,14 @@ def add_user(
     connection.execute(_INSERT, asdict(user) | {"sign_in_email": sign_in_email, "password_hash": password_hash})
 
 
-def get_user(connection: Connection, user_id: str) -> User | None:
-    """None for one who has left."""
-    return _one(connection, users.c.id == user_id)
+def get_user(connection: Connection, user_id: str, *, locked: bool = False) -> User | None:
+    """None for one who has left. `locked`: stays as it is until this transaction ends."""
+    return _one(connection, users.c.id == user_id, locked)
 
 
 def find_by_github(connection: Connection, github_id: int) -> User | None:
-    return _one(connection, users.c.github_id == github_id)
+    """Locked until this transaction ends."""
+    return _one(connection, users.c.github_id == github_id, locked=True)
 
 
 def find_by_email(connection: Connection, sign_in_email: str) -> tuple[User, str] | None:
@@ -128,6 +129,7 @@ def search_users(connection: Connection, where: UserFilter, limit: int, offset: 
 
 def pin_admin_login(connection: Connection, login: str, github_id: int) -> None:
     """A login that ADMIN_LOGINS names belongs for ever to the first GitHub account that signs in with it."""
+    take_turn(connection, f"admin login {login}")
     taken = connection.execute(select(admin_logins.c.login).where(admin_logins.c.login == login)).one_or_none()
     if taken is None:
         connection.execute(insert(admin_logins), {"login": login, "github_id": github_id})
@@ -180,8 +182,9 @@ def _conditions(where: UserFilter) -> list[ColumnElement[bool]]:
     return found
 
 
-def _one(connection: Connection, condition: ColumnElement[bool]) -> User | None:
-    row = connection.execute(select(*_FIELDS).where(condition, _HERE)).one_or_none()
+def _one(connection: Connection, condition: ColumnElement[bool], locked: bool) -> User | None:
+    statement = select(*_FIELDS).where(condition, _HERE)
+    row = connection.execute(statement.with_for_update() if locked else statement).one_or_none()
     return None if row is None else _user(row)
 
 

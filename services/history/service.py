@@ -36,7 +36,7 @@ class HistoryService:
         self._remover = Remover(database, storage, fail_points)
         self._records = RecordChanges(database, storage, fail_points)
         self._fail_points = fail_points
-        self._pages = store.PageStatements(database.compiled)
+        self._pages = store.PageStatements(database)
         self._trash_ms = settings.trash_minutes * 60_000
 
     async def add(self, image: Image, charge: Callable[[Connection], None] | None) -> bool:

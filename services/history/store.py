@@ -1,6 +1,6 @@
 """The image index."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import orjson
@@ -27,7 +27,7 @@ from sqlalchemy import (
     update,
 )
 
-from core.clients.database import metadata
+from core.clients.database import Database, Prepared, metadata
 from core.clock import Milliseconds
 from services.history.models import HistoryFilter, Image, ListedImage, Sort
 
@@ -125,33 +125,32 @@ def change_image(connection: Connection, image_id: str, user_id: str, values: Ma
 class PageStatements:
     """The statements of lists, each built and compiled once: doing it anew costs more than running it."""
 
-    def __init__(self, compiled: Callable[[Select[Any]], str]) -> None:
-        self._compiled = compiled
-        self._known: dict[tuple[tuple[str, ...], Sort], str] = {}
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._known: dict[tuple[tuple[str, ...], Sort], Prepared] = {}
 
     def page(
         self, user_id: str, where: HistoryFilter, sort: Sort, limit: int, offset: int
-    ) -> tuple[str, dict[str, Any]]:
+    ) -> tuple[Prepared, dict[str, Any]]:
         """A statement whose one row `page_of` understands, and its values."""
         values = asked_of(where)
         shape = (tuple(values), sort)
         if shape not in self._known:
-            self._known[shape] = self._compiled(_page_statement(*shape))
+            self._known[shape] = self._database.prepared(self._statement(*shape))
         return self._known[shape], values | {"user_id": user_id, "limit": limit, "offset": offset}
 
+    def _statement(self, asked: tuple[str, ...], sort: Sort) -> Select[Any]:
+        """The exact total, and the page as one JSON text.
 
-def _page_statement(asked: tuple[str, ...], sort: Sort) -> Select[Any]:
-    """The exact total, and the page as one JSON text.
-
-    Each row that SQLite hands over lets go of the interpreter and waits to have it back; with one row for all of them a
-    busy process answers twice as many pages (docs/adr/0005).
-    """
-    condition = and_(images.c.user_id == bindparam("user_id"), shown, *(FILTERS[name] for name in asked))
-    columns = [images.c[name] for name in ListedImage._fields]
-    page = select(*columns).where(condition).order_by(*_ORDERS[sort])
-    rows = page.limit(bindparam("limit")).offset(bindparam("offset")).subquery()
-    total = select(func.count()).select_from(images).where(condition).scalar_subquery()
-    return select(total, select(func.json_group_array(func.json_array(*rows.c))).scalar_subquery())
+        Each row that SQLite hands over lets go of the interpreter and waits to have it back; with one row for all of
+        them a busy process answers twice as many pages (docs/adr/0005).
+        """
+        condition = and_(images.c.user_id == bindparam("user_id"), shown, *(FILTERS[name] for name in asked))
+        columns = [images.c[name] for name in ListedImage._fields]
+        page = select(*columns).where(condition).order_by(*_ORDERS[sort])
+        rows = page.limit(bindparam("limit")).offset(bindparam("offset")).subquery()
+        total = select(func.count()).select_from(images).where(condition).scalar_subquery()
+        return select(total, select(self._database.json_rows(*rows.c)).scalar_subquery())
 
 
 def page_of(row: tuple[Any, ...]) -> tuple[tuple[ListedImage, ...], int]:

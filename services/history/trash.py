@@ -84,8 +84,7 @@ def take_due(
     taken; `without`: those that are not to be tried again now.
     """
     due = or_(images.c.expires_at <= now, and_(images.c.deleted_at <= trashed_before, images.c.deleted_at > PURGING))
-    some = select(images.c.id).where(due, remains).limit(limit)
-    connection.execute(update(images).where(images.c.id.in_(some)).values(deleted_at=PURGING))
+    _mark(connection, and_(due, remains), limit, PURGING)
     return _doomed(connection, and_(images.c.deleted_at == PURGING, images.c.id.not_in(without)), limit)
 
 
@@ -119,9 +118,7 @@ def clear_some(connection: Connection, clearance: Clearance, limit: int) -> bool
     deleted_at = clearance.requested_at if clearance.scope == "trash" else PURGING
     left = limit
     for part in _parts(clearance):
-        some = select(images.c.id).where(part).limit(left)
-        marking = update(images).where(images.c.id.in_(some)).values(deleted_at=deleted_at)
-        left -= connection.execute(marking).rowcount
+        left -= _mark(connection, part, left, deleted_at)
         if left <= 0:
             return True
     connection.execute(delete(clearances).where(clearances.c.id == clearance.id))
@@ -136,6 +133,17 @@ def _parts(clearance: Clearance) -> Sequence[ColumnElement[bool]]:
         return (listed,)
     trashed = and_(mine, hidden, remains, images.c.created_at <= clearance.requested_at)
     return (listed, trashed if clearance.scope == "everything" else and_(trashed, images.c.listed.is_(True)))
+
+
+def _mark(connection: Connection, which: ColumnElement[bool], limit: int, deleted_at: Milliseconds) -> int:
+    """Set `deleted_at` of at most `limit` images. Answers how many they are; fewer only where there are no more.
+
+    With PostgreSQL each is locked and looked at again before it counts: one that was put back, or taken, at the same
+    moment is left alone, and another has its place.
+    """
+    chosen = select(images.c.id).where(which).limit(limit).with_for_update().cte("chosen")
+    marking = update(images).where(images.c.id.in_(select(chosen.c.id))).values(deleted_at=deleted_at)
+    return connection.execute(marking).rowcount
 
 
 def _listed(user_id: str, image_ids: Collection[str]) -> ColumnElement[bool]:

@@ -6,13 +6,12 @@ import os
 import shutil
 import signal
 import socket
-import sqlite3
 import subprocess
 import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import AsyncExitStack, closing
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,10 +24,10 @@ from redis import Redis
 from api.__main__ import main as serve_api
 from benchmarks.gemini_standin import GeminiStandin
 from core.clients.embedded_redis import prepare_embedded_redis
-from core.settings import embedded_database
 from core.supervisor import die_with_parent
 from services.quota.store import RESERVATIONS
 from tests.conftest import OPERATOR_KEY
+from tests.support.databases import databases
 from tests.support.installation import Installation, alive, tree_of
 from tests.support.service import Guest
 from tests.support.waiting import eventually
@@ -67,11 +66,8 @@ class Books:
 
 
 def read_books(data: Path) -> Books:
-    with closing(sqlite3.connect(embedded_database(data))) as database:
-        rows = database.execute("SELECT key, prompt, size FROM images WHERE listed AND deleted_at IS NULL").fetchall()
-        charges = database.execute(
-            "SELECT images.prompt, points FROM charges LEFT JOIN images ON images.id = image_id"
-        ).fetchall()
+    rows = databases.ask(data, "SELECT key, prompt, size FROM images WHERE listed AND deleted_at IS NULL")
+    charges = databases.ask(data, "SELECT images.prompt, points FROM charges LEFT JOIN images ON images.id = image_id")
     storage = data / "storage"
     files = {path.relative_to(storage).as_posix(): path for path in storage.glob("users/**/*") if path.is_file()}
     stems = Counter(key.rpartition(".")[0] for key in files)
@@ -214,7 +210,11 @@ class SpareApi:
 
     def __init__(self, service: Installation, settings: dict[str, str]) -> None:
         kept = {key: value for key, value in os.environ.items() if key.startswith(("PATH", "HOME"))}
-        own = {"DATA_DIR": str(service.data), "REDIS_URL": embedded_redis_url(service)}
+        own = {
+            "DATA_DIR": str(service.data),
+            "REDIS_URL": embedded_redis_url(service),
+            **databases.settings(service.data),
+        }
         with socket.socket() as listener:
             listener.bind(("127.0.0.1", 0))
             listener.listen(16)  # requests wait here until the process is there

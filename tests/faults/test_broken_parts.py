@@ -21,6 +21,7 @@ from core.settings import embedded_database
 from services.quota.ledger import charges
 from tests.conftest import OPERATOR_KEY, OpenService
 from tests.support.answers import error_of
+from tests.support.databases import databases
 from tests.support.installation import Installation, named
 from tests.support.service import Guest, RunningService
 from tests.support.waiting import eventually
@@ -54,21 +55,12 @@ def spooled(data: Path) -> list[Path]:
     return list((data / "spool").iterdir())
 
 
-@contextmanager
-def locked(database: Path) -> Iterator[None]:
-    """The write lock in another's hands, as a backup or a stuck process has it."""
-    with closing(sqlite3.connect(database, isolation_level=None)) as other:
-        other.execute("BEGIN EXCLUSIVE")
-        yield
-        other.execute("ROLLBACK")
-
-
 async def test_a_database_that_is_locked_for_a_moment_is_waited_for(
     open_service: OpenService, gemini: GeminiStandin
 ) -> None:
     service = await open_gemini(open_service, gemini)
     guest = await service.guest()
-    with locked(embedded_database(service.data_dir)):
+    with databases.locked(service.data_dir):
         call = asyncio.create_task(guest.generate())
         await asyncio.sleep(1)
         assert not call.done()
@@ -82,7 +74,7 @@ async def test_a_database_that_stays_locked_is_503_and_the_sweep_finishes_what_w
 ) -> None:
     service = await open_gemini(open_service, gemini, REQUEST_TIMEOUT_SECONDS="1", RESERVATION_GRACE_SECONDS="0")
     guest = await service.guest()
-    with locked(embedded_database(service.data_dir)):
+    with databases.locked(service.data_dir):
         started = time.monotonic()
         response = await guest.generate()
         assert time.monotonic() - started < 25
@@ -115,6 +107,7 @@ def damaged(database: Path) -> Iterator[None]:
         file.write(whole)
 
 
+@pytest.mark.sqlite_only
 async def test_a_database_file_that_is_damaged_is_503(open_service: OpenService, gemini: GeminiStandin) -> None:
     service = await open_gemini(open_service, gemini)
     guest = await service.guest()
@@ -125,6 +118,7 @@ async def test_a_database_file_that_is_damaged_is_503(open_service: OpenService,
         unavailable(await guest.generate(), "DEPENDENCY_UNAVAILABLE", "database")
 
 
+@pytest.mark.sqlite_only
 async def test_a_database_file_that_is_whole_again_is_enough(service: RunningService) -> None:
     guest = await service.guest()
     await guest.image()
@@ -269,6 +263,7 @@ async def test_a_full_disk_is_503_costs_nothing_and_is_over_when_there_is_room(
     assert named(leader, "nbl-api")[0].pid == api.pid, "it had to be started again"
 
 
+@pytest.mark.sqlite_only
 async def test_a_log_that_cannot_be_written_costs_no_answer(installation: Installation) -> None:
     leader = installation.start()
     async with guest_of(installation) as guest, Full([named(leader, "nbl-api")[0].pid]).beyond(0):

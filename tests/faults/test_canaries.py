@@ -2,10 +2,9 @@
 
 import asyncio
 import base64
-import sqlite3
 import urllib.parse
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, closing
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from benchmarks.gemini_standin import GeminiStandin
 from core.settings import embedded_database
 from services.accounts.sessions import SESSION
 from services.quota.store import RESERVATIONS
+from tests.support.databases import databases
 from tests.support.github import CLIENT_SECRET, GitHubStandin, Person, github_settings
 from tests.support.installation import Installation
 from tests.support.waiting import eventually
@@ -182,20 +182,16 @@ class Walk:
 
     async def defects_of_ours(self, tokens: dict[str, Any]) -> None:
         """A 500 on the way in, from a session that is broken, and one with an image in hand, from a broken index."""
-        with closing(sqlite3.connect(embedded_database(self.service.data), isolation_level=None)) as database:
-            database.execute(
-                "CREATE TRIGGER refusing BEFORE INSERT ON images BEGIN SELECT RAISE(ABORT, 'refused'); END"
-            )
-            async with self.client(tokens["access_token"]) as client:
+        async with self.client(tokens["access_token"]) as client:
+            with databases.refusing_images(self.service.data):
                 assert (await client.post(BASIC, json={"prompt": PROMPT})).status_code == 500
                 # The sweep finds the same, and must neither tell nor stop.
                 assert await eventually(self._says("reservation not swept"), 20)
-                database.execute("DROP TRIGGER refusing")
-                assert await eventually(self._nothing_is_held, 20)
-                session = (await client.get("/api/auth/sessions")).json()["sessions"][0]["id"]
-                with self.service.redis() as redis:
-                    redis.hdel(SESSION(sid=session), "created_at")
-                assert (await client.get("/api/auth/me")).status_code == 500
+            assert await eventually(self._nothing_is_held, 20)
+            session = (await client.get("/api/auth/sessions")).json()["sessions"][0]["id"]
+            with self.service.redis() as redis:
+                redis.hdel(SESSION(sid=session), "created_at")
+            assert (await client.get("/api/auth/me")).status_code == 500
 
     def _says(self, words: str) -> Any:
         async def said() -> bool:

@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import json
-import shutil
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -18,9 +17,10 @@ from api.head_limit import HeadLimit
 from api.main import create_app
 from benchmarks.gemini_standin import GeminiStandin
 from core.metrics import Metrics
-from core.settings import embedded_database, load_settings
+from core.settings import load_settings
 from services.container import Container
 from tests.conftest import OPERATOR_KEY
+from tests.support.databases import databases
 from tests.support.service import Guest
 from tests.support.waiting import eventually
 
@@ -76,12 +76,12 @@ class Served:
 async def served(redis_url: str, empty_database: Path, tmp_path: Path, gemini: GeminiStandin) -> AsyncIterator[Served]:
     gemini.configure(pixels=(8, 8))
     settings = load_settings(
-        {
+        databases.laid_out(tmp_path, empty_database)
+        | {
             "DATA_DIR": str(tmp_path), "REDIS_URL": redis_url, "TRIAL_COOLDOWN_SECONDS": "0",
             "TRIAL_GUEST_SHARE": "1", "GOOGLE_API_KEY": OPERATOR_KEY, "GOOGLE_GEMINI_BASE_URL": gemini.url,
         }
     )  # fmt: skip
-    shutil.copy(empty_database, embedded_database(tmp_path))
     app = create_app(settings, Metrics(), body_seconds=PATIENCE_SECONDS)
     config = uvicorn.Config(
         app, port=0, http=ImpatientHead, ws="none", lifespan="on", log_config=None, access_log=False

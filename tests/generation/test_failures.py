@@ -2,8 +2,6 @@
 
 import asyncio
 import itertools
-import sqlite3
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +11,11 @@ from sqlalchemy import func, select
 
 from benchmarks.gemini_standin import GeminiStandin
 from core.clients.embedded_redis import running_redis
-from core.settings import embedded_database
 from services.accounts.models import Caller
 from services.generation.models import GenerationCommand
 from services.quota.ledger import charges
 from tests.conftest import OPERATOR_KEY, OpenService
+from tests.support.databases import databases
 from tests.support.service import Guest, RunningService
 from tests.support.waiting import eventually
 
@@ -124,8 +122,7 @@ async def test_a_storage_that_takes_nothing_is_503_and_costs_nothing(
 
 
 def rename_table(service: RunningService, before: str, after: str) -> None:
-    with closing(sqlite3.connect(embedded_database(service.data_dir), timeout=10)) as database:
-        database.execute(f"ALTER TABLE {before} RENAME TO {after}")
+    databases.change(service.data_dir, f"ALTER TABLE {before} RENAME TO {after}")
 
 
 async def test_a_database_that_fails_when_the_image_is_stored_is_503_and_the_sweep_finishes(

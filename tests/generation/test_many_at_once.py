@@ -1,12 +1,11 @@
 """Many at once, on real processes: the pool holds, no image is lost, the service keeps answering."""
 
 import asyncio
-import sqlite3
 import statistics
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, closing
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +13,8 @@ import httpx
 import pytest
 
 from benchmarks.gemini_standin import GeminiStandin
-from core.settings import embedded_database
 from tests.conftest import OPERATOR_KEY
+from tests.support.databases import databases
 from tests.support.installation import Installation
 
 AMPLE = {
@@ -63,8 +62,7 @@ async def used(client: httpx.AsyncClient, guest: dict[str, str]) -> int:
 
 
 def rows(installation: Installation, query: str) -> list[Any]:
-    with closing(sqlite3.connect(embedded_database(installation.data))) as database:
-        return database.execute(query).fetchall()
+    return list(databases.ask(installation.data, query))
 
 
 async def test_120_requests_on_two_processes_get_exactly_the_ten_images_of_the_pool(

@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import sqlite3
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -15,6 +14,7 @@ from services.history.models import Image
 from services.history.records import Record, write_record
 from services.history.store import images
 from services.storage.names import record_key, stem_of, thumbnail_key
+from tests.support.databases import databases
 from tests.support.service import Guest, RunningService
 
 WIDE = {
@@ -33,23 +33,14 @@ def milliseconds(moment: str) -> int:
 
 def set_columns(service: RunningService, image_id: str, **values: Any) -> None:
     """Rewrite an image's row, as if it had been made otherwise or at another time."""
-    connection = sqlite3.connect(service.data_dir / "nbl.db")
-    try:
-        assignments = ", ".join(f"{name} = ?" for name in values)
-        cursor = connection.execute(f"UPDATE images SET {assignments} WHERE id = ?", [*values.values(), image_id])
-        connection.commit()
-        assert cursor.rowcount == 1
-    finally:
-        connection.close()
+    assignments = ", ".join(f"{name} = :{name}" for name in values)
+    statement = f"UPDATE images SET {assignments} WHERE id = :image_id"
+    assert databases.change(service.data_dir, statement, image_id=image_id, **values) == 1
 
 
 def rows(service: RunningService) -> int:
-    connection = sqlite3.connect(service.data_dir / "nbl.db")
-    try:
-        (count,) = connection.execute("SELECT count(*) FROM images").fetchone()
-        return int(count)
-    finally:
-        connection.close()
+    ((count,),) = databases.ask(service.data_dir, "SELECT count(*) FROM images")
+    return int(count)
 
 
 async def make(guest: Guest, count: int) -> list[str]:

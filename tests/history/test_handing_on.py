@@ -2,8 +2,6 @@
 
 import asyncio
 import shutil
-import sqlite3
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +11,7 @@ import pytest
 from core.errors import StorageUnavailable
 from services.quota.models import FORGOTTEN_USER
 from tests.history.shelf import id_of, image_files, listed, make, rows
+from tests.support.databases import databases
 from tests.support.service import Guest, RunningService
 
 
@@ -23,8 +22,7 @@ def records(service: RunningService) -> dict[str, dict[str, Any]]:
 
 
 def column(service: RunningService, name: str) -> dict[str, Any]:
-    with closing(sqlite3.connect(service.data_dir / "nbl.db")) as connection:
-        return dict(connection.execute(f"SELECT id, {name} FROM images").fetchall())
+    return {row[0]: row[1] for row in databases.ask(service.data_dir, f"SELECT id, {name} FROM images")}
 
 
 async def mixed(guest: Guest) -> tuple[str, str, str]:

@@ -1,8 +1,6 @@
 """Favorites, several images deleted at once, the whole history cleared."""
 
 import asyncio
-import sqlite3
-from contextlib import closing
 from typing import Any
 
 import orjson
@@ -14,6 +12,7 @@ from services.history.service import CLEAR_BATCH
 from tests.conftest import OpenService
 from tests.history.shelf import WIDE, id_of, image_files, listed, make, multiply, rows, set_columns
 from tests.support.answers import error_of
+from tests.support.databases import databases
 from tests.support.service import Guest, RunningService
 
 MISSING = "img_" + "0" * 26
@@ -46,8 +45,8 @@ def record_of(service: RunningService, image_id: str) -> dict[str, Any]:
 
 
 def mentioned(service: RunningService, table: str) -> int:
-    with closing(sqlite3.connect(service.data_dir / "nbl.db")) as connection:
-        return int(connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0])
+    ((count,),) = databases.ask(service.data_dir, f"SELECT count(*) FROM {table}")
+    return int(count)
 
 
 async def test_a_favorite_is_one_in_list_filter_and_record_until_it_is_no_more(shelf: RunningService) -> None:

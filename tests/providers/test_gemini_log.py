@@ -13,9 +13,8 @@ import httpx
 
 from benchmarks.gemini_standin import GeminiStandin
 from benchmarks.standin_behaviour import StepFields
-from core.clients.database import sqlite_url
-from migrations.upgrade import upgrade
 from tests.providers.upstream import override_catalog
+from tests.support.databases import databases
 
 ROOT = Path(__file__).parents[2]
 OPERATOR = "operator.key+of/no=known~form-0123456789"
@@ -36,7 +35,7 @@ STEPS: list[StepFields] = [
 
 
 def test_no_failure_writes_a_key_or_an_upstream_body_into_the_log(
-    gemini: GeminiStandin, redis_url: str, tmp_path: Path
+    gemini: GeminiStandin, redis_url: str, empty_database: Path, tmp_path: Path
 ) -> None:
     override_catalog(tmp_path)
     with socket.socket() as probe:
@@ -46,7 +45,7 @@ def test_no_failure_writes_a_key_or_an_upstream_body_into_the_log(
         "DATA_DIR": str(tmp_path / "data"), "REDIS_URL": redis_url, "PORT": str(port), "TRIAL_COOLDOWN_SECONDS": "0",
         "GOOGLE_API_KEY": OPERATOR, "GOOGLE_GEMINI_BASE_URL": gemini.url, "LOG_LEVEL": "DEBUG", "DEBUG": "true",
     }  # fmt: skip
-    upgrade(sqlite_url(tmp_path / "data" / "nbl.db"))
+    settings |= databases.laid_out(tmp_path / "data", empty_database)
     log = tmp_path / "log"
     with api_process(settings, log), httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as client:
         wait_until_live(client, log)

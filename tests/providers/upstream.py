@@ -2,7 +2,6 @@
 
 import asyncio
 import base64
-import sqlite3
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
@@ -12,6 +11,7 @@ import httpx
 from aiohttp import web
 
 from benchmarks.gemini_standin import GeminiStandin, RecordedRequest
+from tests.support.databases import databases
 from tests.support.service import RunningService
 
 ONE_TRY = "[providers.gemini]\nmax_retries = 0\n[providers.demo]\nmax_retries = 0\n"
@@ -35,12 +35,8 @@ def kept_files(service: RunningService) -> list[Path]:
 
 
 def image_rows(service: RunningService) -> int:
-    connection = sqlite3.connect(service.data_dir / "nbl.db")
-    try:
-        (count,) = connection.execute("SELECT count(*) FROM images").fetchone()
-        return int(count)
-    finally:
-        connection.close()
+    ((count,),) = databases.ask(service.data_dir, "SELECT count(*) FROM images")
+    return int(count)
 
 
 def error_of(response: httpx.Response) -> dict[str, Any]:

@@ -167,6 +167,7 @@ def test_wrong_settings_are_all_named(service: Installation) -> None:
     assert not service.data.exists()
 
 
+@pytest.mark.sqlite_only
 def test_a_database_of_another_version_is_one_line(service: Installation) -> None:
     service.data.mkdir()
     with closing(sqlite3.connect(embedded_database(service.data))) as database:

@@ -17,6 +17,7 @@ from redis import Redis
 
 from core.private_folder import private_folder
 from scripts.serve import SHARED_MEMORY
+from tests.support.databases import databases
 
 ROOT = Path(__file__).parents[2]
 START_SECONDS = 60
@@ -66,7 +67,7 @@ class Installation:
             leader = subprocess.Popen(
                 [sys.executable, "-m", "scripts.serve"],
                 cwd=self.folder,
-                env={**kept, **own, **settings},
+                env={**kept, **own, **databases.settings(self.data), **settings},
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,

@@ -1,6 +1,5 @@
 """The services without HTTP, for what happens between requests: crashes, lost counters, the sweep."""
 
-import shutil
 from collections.abc import AsyncIterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
@@ -12,7 +11,7 @@ from core.clock import now_ms
 from core.failpoints import FailPoints
 from core.ids import derived_id, new_id
 from core.metrics import Metrics
-from core.settings import embedded_database, load_settings
+from core.settings import load_settings
 from services.container import Container, open_container
 from services.generation.delivery import ImageKeeper
 from services.history.models import Image
@@ -22,6 +21,7 @@ from services.quota import ledger
 from services.quota.models import QuotaIdentity, Reservation
 from services.quota.store import GUESTS, POOL, USER
 from services.storage.names import image_stem
+from tests.support.databases import databases
 from tests.support.waiting import eventually
 
 FOLDER_ID = "0123456789abcdef"
@@ -124,11 +124,8 @@ def draft(reservation: Reservation) -> Image:
 @asynccontextmanager
 async def open_parts(environment: Mapping[str, str], empty_database: Path) -> AsyncIterator[Parts]:
     """The container over a copy of an empty database; again over the same DATA_DIR: another process on it."""
-    settings = load_settings(environment)
-    data_dir = settings.storage.data_dir
-    data_dir.mkdir(parents=True, exist_ok=True)
-    if not embedded_database(data_dir).exists():
-        shutil.copy(empty_database, embedded_database(data_dir))
+    data_dir = load_settings(environment).storage.data_dir
+    settings = load_settings({**databases.laid_out(data_dir, empty_database), **environment})
     with ThreadPoolExecutor(2) as threads:
         async with open_container(settings, Metrics()) as container:
             yield Parts(container, threads)

@@ -1,7 +1,6 @@
 """The API under test: the real app behind a real server on a free port, in the test's own event loop."""
 
 import asyncio
-import shutil
 import socket
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -15,8 +14,9 @@ from fastapi import FastAPI
 
 from api.main import create_app
 from core.metrics import Metrics
-from core.settings import embedded_database, load_settings
+from core.settings import load_settings
 from services.container import Container
+from tests.support.databases import databases
 
 HTTP_SECONDS = 30
 
@@ -93,11 +93,8 @@ class RunningService:
 @asynccontextmanager
 async def run_service(environment: Mapping[str, str], empty_database: Path) -> AsyncIterator[RunningService]:
     """Start the API with these settings over a copy of a migrated, empty database."""
-    settings = load_settings(environment)
-    data_dir = settings.storage.data_dir
-    data_dir.mkdir(parents=True, exist_ok=True)
-    if not embedded_database(data_dir).exists():
-        shutil.copy(empty_database, embedded_database(data_dir))
+    data_dir = load_settings(environment).storage.data_dir
+    settings = load_settings({**databases.laid_out(data_dir, empty_database), **environment})
     app = create_app(settings, Metrics())
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))

@@ -17,6 +17,7 @@ from core.clock import now_ms
 from services.accounts.models import Visitor
 from services.accounts.users import departures, set_left
 from services.quota.store import RESERVATIONS
+from tests.support.databases import databases
 from tests.support.parts import Parts, image_id, open_parts
 from tests.support.waiting import eventually
 
@@ -53,9 +54,11 @@ async def start_worker(tmp_path: Path) -> AsyncIterator[StartWorker]:
     async def start(**environment: str) -> WorkerProcess:
         """With nothing of the developer's own settings: neither the environment nor the project's .env."""
         kept = {key: value for key, value in os.environ.items() if key.startswith(("PATH", "HOME", "COVERAGE"))}
+        database = databases.settings(Path(environment["DATA_DIR"]))
+        own = {"PYTHONPATH": str(ROOT), "LOG_FORMAT": "json", **database}
         process = await asyncio.create_subprocess_exec(
             sys.executable, "-m", "services.worker", cwd=tmp_path,
-            env={**kept, "PYTHONPATH": str(ROOT), "LOG_FORMAT": "json", **environment},
+            env={**kept, **own, **environment},
             stdin=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE,
         )  # fmt: skip
         started.append(process)

@@ -1,0 +1,195 @@
+"""PostgreSQL over asyncpg: transactions run on the event loop, through SQLAlchemy's `run_sync` (docs/adr/0007).
+
+Imported only where DATABASE_URL is set.
+"""
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import asyncpg
+from sqlalchemy import ClauseElement, ColumnElement, Connection, Text, cast, func, literal_column
+from sqlalchemy.exc import DBAPIError, IntegrityError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.sql.compiler import SQLCompiler
+
+from core.clients.database import Database, Prepared, Result
+from core.errors import DependencyUnavailable
+
+# Of PostgreSQL's default max_connections of 100, three are for superusers; the rest is for migrations, backups, people.
+SHARED_CONNECTIONS = 80
+MOST_CONNECTIONS = 10
+WORKERS = 1
+POOL_SECONDS = 5.0
+CONNECT_SECONDS = 3.0
+STATEMENT_SECONDS = 5
+# For a server that does not even say that the time of a statement is over.
+SILENCE_SECONDS = STATEMENT_SECONDS + 1.0
+# A transaction that died with its connection, or lost to another one, is run again.
+TRIES = 5
+PAUSE_SECONDS = 0.01
+_LOST_TO_ANOTHER = {"40001", "40P01"}  # serialization_failure, deadlock_detected
+_SCHEMA_CHANGED = {"0A000"}  # under a statement that is kept prepared; it is prepared anew then
+_DATA_EXCEPTION = "22"
+_DRIVER_ERRORS = (PoolTimeout, OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
+
+
+def connections_of(api_processes: int) -> int:
+    """How many connections one process may hold: those of all API processes and a worker stay within 80, up to 79 of
+    them; each has at least one and at most ten.
+    """
+    return max(1, min(MOST_CONNECTIONS, SHARED_CONNECTIONS // (api_processes + WORKERS)))
+
+
+async def connect(url: str, *, statement_seconds: int = STATEMENT_SECONDS) -> asyncpg.Connection:
+    """A connection by the rules of libpq's addresses; `statement_seconds` 0: statements may take as long as they do.
+
+    The times in which a server may stay silent are such that a caller has an answer within a few seconds.
+    """
+    return await asyncpg.connect(
+        url,
+        timeout=CONNECT_SECONDS,
+        command_timeout=SILENCE_SECONDS if statement_seconds else None,
+        server_settings={
+            "application_name": "nano-banana-lab",
+            "statement_timeout": f"{statement_seconds}s",
+            "idle_in_transaction_session_timeout": f"{statement_seconds}s",
+        },
+    )
+
+
+def make_engine(url: str, *, statement_seconds: int = STATEMENT_SECONDS, **pool: Any) -> AsyncEngine:
+    """An engine whose own address is empty, so that no text of it holds the password."""
+
+    async def creator() -> asyncpg.Connection:
+        return await connect(url, statement_seconds=statement_seconds)
+
+    return create_async_engine(
+        "postgresql+asyncpg://",
+        async_creator=creator,
+        hide_parameters=True,  # an error's text goes to the log, and prompts do not
+        **pool,
+    )
+
+
+@dataclass
+class _Attempt:
+    """`committing`: from here on nobody knows whether a transaction stands, if its connection is lost."""
+
+    committing: bool = False
+
+
+class PostgreSQLDatabase(Database):
+    """A pool of a few connections in each process, opened when they are needed.
+
+    What does not get one within POOL_SECONDS fails. A write whose connection is lost while it is being committed fails
+    too, and may stand all the same.
+    """
+
+    def __init__(self, url: str, api_processes: int) -> None:
+        self._engine = make_engine(
+            url, pool_size=connections_of(api_processes), max_overflow=0, pool_timeout=POOL_SECONDS
+        )
+        self._reading = self._engine.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
+
+    async def read(self, work: Callable[[Connection], Result]) -> Result:
+        return await self._run(lambda attempt: self._transact(self._reading, work, attempt))
+
+    async def write(self, work: Callable[[Connection], Result]) -> Result:
+        return await self._run(lambda attempt: self._transact(self._engine, work, attempt))
+
+    def prepared(self, statement: ClauseElement) -> Prepared:
+        compiled = statement.compile(dialect=self._engine.dialect)
+        assert isinstance(compiled, SQLCompiler)
+        return Prepared(str(compiled), tuple(compiled.positiontup or ()))
+
+    def json_rows(self, *columns: ColumnElement[Any]) -> ColumnElement[Any]:
+        rows = cast(func.json_agg(func.json_build_array(*columns)), Text)
+        return func.coalesce(rows, literal_column("'[]'"))
+
+    async def row(self, statement: Prepared, values: Mapping[str, Any]) -> tuple[Any, ...]:
+        """One message there and one back, without a transaction around it."""
+        given = [values[name] for name in statement.names]
+
+        async def fetch(_attempt: _Attempt) -> tuple[Any, ...]:
+            async with self._engine.connect() as connection, _dropped_when_unusable(connection):
+                driver = (await connection.get_raw_connection()).driver_connection
+                assert isinstance(driver, asyncpg.Connection)
+                return tuple(await driver.fetchrow(statement.text, *given))
+
+        return await self._run(fetch)
+
+    async def close(self) -> None:
+        await self._engine.dispose()
+
+    @staticmethod
+    async def _transact(engine: AsyncEngine, work: Callable[[Connection], Result], attempt: _Attempt) -> Result:
+        async with engine.connect() as connection, _dropped_when_unusable(connection):
+            result = await connection.run_sync(work)
+            attempt.committing = True
+            await connection.commit()
+            return result
+
+    async def _run(self, once: Callable[[_Attempt], Awaitable[Result]]) -> Result:
+        for left in reversed(range(TRIES)):
+            attempt = _Attempt()
+            try:
+                return await once(attempt)
+            except (DBAPIError, *_DRIVER_ERRORS) as error:
+                if not left or attempt.committing or not _may_be_tried_again(error):
+                    raise _as_ours(error) from None
+            await asyncio.sleep(random.uniform(0, PAUSE_SECONDS))
+        raise AssertionError("the last attempt returns or raises")
+
+
+@asynccontextmanager
+async def _dropped_when_unusable(connection: AsyncConnection) -> AsyncIterator[None]:
+    """A connection on which the server fell silent, or which is closed, does not go back into the pool, and nothing
+    more is said on it.
+    """
+    try:
+        yield
+    except _DRIVER_ERRORS:
+        await connection.invalidate()
+        raise
+
+
+def _may_be_tried_again(error: BaseException) -> bool:
+    if isinstance(error, DBAPIError):
+        return error.connection_invalidated or _state(error) in _LOST_TO_ANOTHER | _SCHEMA_CHANGED
+    # Of `row`: the server was restarted since the connection was used last. What is a ValueError too, was not sent.
+    return isinstance(error, asyncpg.InterfaceError | ConnectionError) and not isinstance(error, ValueError)
+
+
+def _as_ours(error: BaseException) -> IntegrityError | DependencyUnavailable:
+    """Without what the server and the driver quote of a row: it goes to the log, and prompts do not."""
+    if isinstance(error, IntegrityError):
+        return IntegrityError(error.statement, None, _Refused(told(error)), hide_parameters=True)
+    return DependencyUnavailable("database", told(error))
+
+
+class _Refused(Exception):
+    """A constraint's name, and that it would be broken."""
+
+
+def told(error: BaseException) -> str:
+    """What went wrong, in one line that quotes neither a row nor a password."""
+    cause = _driver_error(error)
+    state = _state(error)
+    name = type(cause).__name__ if state is None else f"{type(cause).__name__} {state}"
+    message = str(cause).partition("\n")[0]
+    quotes_values = (state or "").startswith(_DATA_EXCEPTION) or isinstance(cause, asyncpg.DataError | ValueError)
+    return name if quotes_values or not message else f"{name}: {message}"
+
+
+def _state(error: BaseException) -> str | None:
+    state: str | None = getattr(_driver_error(error), "sqlstate", None)
+    return state
+
+
+def _driver_error(error: BaseException) -> BaseException:
+    return error.orig.__cause__ or error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
