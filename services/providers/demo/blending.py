@@ -23,7 +23,7 @@ def blend(scene: Image.Image, references: Sequence[ReferenceImage]) -> Image.Ima
     """Lay the images over the scene in rows, first one first, with soft edges. Raises UnsupportedImage."""
     width, height = scene.size
     short = min(width, height)
-    columns = max(1, round(math.sqrt(len(references) * width / height)))
+    columns = min(len(references), math.ceil(math.sqrt(len(references) * width / height)))
     rows = math.ceil(len(references) / columns)
     margin, soft = short * _MARGIN, short * _FEATHER / max(1, rows)
     across, down = (width - margin) / columns, (height - margin) / rows
