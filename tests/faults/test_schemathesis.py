@@ -58,7 +58,7 @@ class Known:
         return operation.as_strategy(
             GenerationMode.POSITIVE,
             path_parameters={name: value for name, value in self.ids.items() if f"{{{name}}}" in operation.path},
-            **({} if body is None else {"body": body}),
+            **({} if body is None else {"body": body, "media_type": "application/json"}),
         )
 
 
