@@ -78,6 +78,29 @@ async def test_text_that_is_no_image_is_named_by_its_index(service: RunningServi
     assert spooled(service) == []
 
 
+async def test_what_was_on_the_disk_already_goes_with_the_rest(service: RunningService, guest: Guest) -> None:
+    large = pictures.png_claiming(100, 100, bytes(2_000_000))
+    for response in (
+        await guest.client.post(BLEND, json={"prompt": "a", "images": [text_of(large), "not base64!"]}),
+        await guest.client.post(BLEND, json={"images": [text_of(large)]}),
+        await blend_form(guest, large, promt="a"),
+        await guest.client.post(BLEND, json={"images": [text_of(large)]}, headers={"Idempotency-Key": "a b"}),
+    ):
+        assert response.status_code == 422
+        assert spooled(service) == []
+    assert (await blend_form(guest, large, b"text")).status_code == 400
+    assert spooled(service) == []
+
+
+async def test_an_animation_that_cannot_be_decoded_is_refused(service: RunningService, guest: Guest) -> None:
+    broken = pictures.animation("WEBP", 3)
+    start = broken.index(b"VP8", broken.index(b"ANMF"))
+    broken = broken[: start + 18] + b"\xff" * 12 + broken[start + 30 :]
+    (field,) = error_of(await blend(guest, picture(), broken), 400, "UNSUPPORTED_IMAGE")["details"]["fields"]
+    assert (field["field"], field["reason"]) == ("images.1", "image_damaged")
+    assert spooled(service) == []
+
+
 async def test_an_empty_image_is_told_apart(guest: Guest) -> None:
     for response in (await blend(guest, picture(), b""), await blend_form(guest, picture(), b"")):
         (field,) = error_of(response, 400, "UNSUPPORTED_IMAGE")["details"]["fields"]
