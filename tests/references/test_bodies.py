@@ -184,6 +184,26 @@ async def test_an_image_over_the_limit_is_refused_while_it_arrives(open_service:
     assert (await blend_form(guest, fits, prompt="a [demo:fail=safety]")).json()["error"]["code"] == "CONTENT_BLOCKED"
 
 
+async def test_a_body_over_the_limit_of_all_is_refused_whatever_its_images(open_service: OpenService) -> None:
+    service = await open_service(MAX_REQUEST_BYTES="100000")
+    guest = await service.guest()
+    url = guest.client.base_url
+    head = (
+        f"POST {BLEND} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+        f"Authorization: Bearer {guest.tokens['access_token']}\r\nTransfer-Encoding: chunked\r\n\r\n"
+    )
+    body = b'{"prompt": "a", "images": ["' + b"QUJD" * 25_000
+    reader, writer = await asyncio.open_connection(url.host, url.port)
+    # The body has no end: an answer can only come from somebody who does not wait for it.
+    writer.write(head.encode() + b"%x\r\n" % len(body) + body + b"\r\n")
+    async with asyncio.timeout(10):
+        answer = await reader.read()
+    writer.close()
+    assert answer.startswith(b"HTTP/1.1 413 ")
+    assert b'"limit":100000}' in answer
+    assert spooled(service) == []
+
+
 async def test_the_limit_of_pixels_is_the_operators(open_service: OpenService) -> None:
     guest = await (await open_service(MAX_IMAGE_PIXELS="3071")).guest()
     (field,) = error_of(await blend(guest, picture()), 400, "UNSUPPORTED_IMAGE")["details"]["fields"]
