@@ -171,8 +171,8 @@ def _check_parts(content: Json, position: int, model: str) -> None:
     if not content.get("parts"):
         raise Refused(400, "* GenerateContentRequest.contents.parts: contents.parts must not be empty.\n")
     for number, part in enumerate(content["parts"], 1):
-        if "inlineData" in part:
-            _check_picture(part["inlineData"], f"contents[{position - 1}].parts[{number - 1}]")
+        if inline := part.get("inlineData", part.get("inline_data")):
+            _check_picture(inline, f"contents[{position - 1}].parts[{number - 1}]")
     if content.get("role") != "model" or not model.startswith("gemini-3"):
         return
     for number, part in enumerate(content["parts"], 1):
