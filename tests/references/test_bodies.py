@@ -10,6 +10,7 @@ from api.uploads.form_reader import FormReader
 from api.uploads.json_reader import MAX_REST_BYTES, JsonReader
 from tests.api.asking import reasons
 from tests.conftest import OpenService
+from tests.providers.upstream import file_instead_of
 from tests.references import pictures
 from tests.references.asking import BLEND, blend, blend_form, made
 from tests.references.pictures import data_url, picture, text_of
@@ -89,6 +90,15 @@ async def test_what_was_on_the_disk_already_goes_with_the_rest(service: RunningS
         assert response.status_code == 422
         assert spooled(service) == []
     assert (await blend_form(guest, large, b"text")).status_code == 400
+    assert spooled(service) == []
+
+
+async def test_a_disk_that_is_broken_is_said_to_be(service: RunningService, guest: Guest) -> None:
+    for image in (picture(), pictures.png_claiming(100, 100, bytes(2_000_000))):
+        with file_instead_of(service.data_dir / "spool"):
+            for response in (await blend(guest, image), await blend_form(guest, image)):
+                error_of(response, 503, "STORAGE_UNAVAILABLE")
+    assert await guest.used() == 0
     assert spooled(service) == []
 
 
