@@ -6,12 +6,16 @@ from typing import Any, TypeVar
 
 from redis.asyncio import Redis
 from redis.asyncio.client import Pipeline
+from redis.exceptions import RedisError, ResponseError
 
 from core.clients.redis import RedisKey, reply
 from core.clock import now_ms
+from core.logging import get_logger
 from services.accounts.models import Session
 
 Result = TypeVar("Result")
+
+log = get_logger(__name__)
 
 SESSION_TTL_SECONDS = 7 * 24 * 3600
 REFRESH_GRACE_SECONDS = 30
@@ -21,7 +25,8 @@ SESSION = RedisKey("session:{sid}", "hash: user, role, times, browser of one sig
 USER_SESSIONS = RedisKey("user:{user_id}:sessions", "set: ids of a user's sessions", SESSION_TTL_SECONDS)
 REFRESH = RedisKey("refresh:{hash}", "hash: session of a refresh token, when it was used", SESSION_TTL_SECONDS)
 
-# KEYS: the token's entry, its successor's.   ARGV: prefix of session keys, now (ms), grace (ms), ttl (s)
+# KEYS: the token's entry, its successor's.
+# ARGV: prefix of session keys, now (ms), grace (ms), ttl (s), the keys of users' sessions up to and after the user's id
 _ROTATE = """
 local entry = redis.call('HMGET', KEYS[1], 'session', 'used_at')
 if not entry[1] then return {'unknown'} end
@@ -36,6 +41,7 @@ redis.call('HSET', KEYS[2], 'session', entry[1])
 redis.call('EXPIRE', KEYS[2], ARGV[4])
 redis.call('EXPIRE', session, ARGV[4])
 redis.call('HSET', session, 'last_active', ARGV[2])
+redis.call('EXPIRE', ARGV[5] .. redis.call('HGET', session, 'user_id') .. ARGV[6], ARGV[4])
 return {'rotated', entry[1]}
 """
 
@@ -88,11 +94,16 @@ class SessionStore:
     async def get_with(
         self, session_id: str, also: Callable[[Pipeline], Result]
     ) -> tuple[Session | None, Result, list[Any]]:
-        """As `get`, with other commands in the same round trip: what `also` answered, and the replies to it."""
+        """As `get`, with other commands in the same round trip: what `also` answered, and the replies to it.
+
+        A reply may be an error, which is for the caller to judge: a Redis that refuses to write still reads.
+        """
         pipeline = self._redis.pipeline(transaction=False)
         pipeline.hgetall(SESSION(sid=session_id))
         asked = also(pipeline)
-        fields, *replies = await pipeline.execute()
+        fields, *replies = await pipeline.execute(raise_on_error=False)
+        if isinstance(fields, RedisError):
+            raise fields
         return await self._used(fields), asked, replies
 
     async def _used(self, fields: dict[str, str]) -> Session | None:
@@ -102,7 +113,10 @@ class SessionStore:
         now = now_ms()
         if now - session.last_active > TOUCH_AFTER_MS:
             keys = [SESSION(sid=session.id), USER_SESSIONS(user_id=session.user_id)]
-            await self._touch(keys=keys, args=[now, SESSION_TTL_SECONDS])
+            try:
+                await self._touch(keys=keys, args=[now, SESSION_TTL_SECONDS])
+            except ResponseError as error:
+                log.warning("session not prolonged", reason=str(error))  # Redis reads, but refuses to write
         return session
 
     async def of_user(self, user_id: str) -> list[Session]:
@@ -127,8 +141,11 @@ class SessionStore:
         """Use a refresh token once; its successor's entry stands afterwards."""
         result, *rest = await self._rotate(
             keys=[REFRESH(hash=fingerprint), REFRESH(hash=successor_fingerprint)],
-            args=[SESSION(sid=""), now_ms(), REFRESH_GRACE_SECONDS * 1000, SESSION_TTL_SECONDS],
-        )
+            args=[
+                SESSION(sid=""), now_ms(), REFRESH_GRACE_SECONDS * 1000, SESSION_TTL_SECONDS,
+                *USER_SESSIONS.pattern.split("{user_id}"),
+            ],
+        )  # fmt: skip
         return Rotation(result, *rest)
 
 

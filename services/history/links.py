@@ -13,12 +13,17 @@ class LinkService:
         self._signer = signer
         self._ttl = ttl_seconds
 
-    def urls(self, base_url: str, image_id: str, now: Milliseconds) -> tuple[str, str]:
-        """The links of an image and of its thumbnail, which one signature opens."""
-        # The end is rounded down to a quarter of the life, so that the same link comes again and a browser's cache
-        # serves a list that is loaded twice.
+    def expires_at(self, now: Milliseconds) -> int:
+        """When links that are made now end, in seconds since 1970.
+
+        Rounded down to a quarter of their life, so that the same link comes again and a browser's cache serves a list
+        that is loaded twice.
+        """
         step = max(1, self._ttl // PARTS_OF_LIFE)
-        expires_at = (now // 1000 + self._ttl) // step * step
+        return (now // 1000 + self._ttl) // step * step
+
+    def urls(self, base_url: str, image_id: str, expires_at: int) -> tuple[str, str]:
+        """The links of an image and of its thumbnail, which one signature opens."""
         address = f"{base_url}/api/images/{image_id}"
         query = f"exp={expires_at}&sig={self._signer.sign(image_id, expires_at)}"
         return f"{address}?{query}", f"{address}/thumbnail?{query}"
