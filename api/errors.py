@@ -20,10 +20,12 @@ from core.errors import (
     AppError,
     DependencyUnavailable,
     FieldProblem,
+    Forbidden,
     InternalError,
     JsonValue,
     MethodNotAllowed,
     NotFound,
+    Unauthorized,
     ValidationFailed,
 )
 from core.logging import get_logger
@@ -58,6 +60,7 @@ _REASONS = {
     "bad_text": "bad_text",
     "bad_format": "bad_format",
     "backwards": "backwards",
+    "exclusive": "exclusive",
 }
 _LIMITS = ("min_length", "max_length", "ge", "gt", "le", "lt")
 
@@ -93,7 +96,9 @@ def errors(*classes: type[AppError]) -> dict[int | str, dict[str, Any]]:
     """OpenAPI's `responses` of a route that may raise these; what any route may raise is added."""
     by_status: dict[int, list[type[AppError]]] = {}
     everywhere: tuple[type[AppError], ...] = (ValidationFailed, DependencyUnavailable, InternalError)
-    for error in (*classes, *everywhere):
+    # Whoever is known may be kept out.
+    known: tuple[type[AppError], ...] = (Forbidden,) if Unauthorized in classes else ()
+    for error in dict.fromkeys((*classes, *known, *everywhere)):
         by_status.setdefault(error.status, []).append(error)
     return {
         status: {

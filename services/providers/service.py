@@ -1,5 +1,6 @@
 """Which provider, model and key a request gets, and the call itself with its retries."""
 
+import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
@@ -13,8 +14,10 @@ from core.logging import get_logger
 from core.metrics import Metrics
 from services.providers.base import Capability, ImageRequest, ImageResult, Model, Provider
 from services.providers.catalog import Catalog
-from services.providers.errors import ApiKeyRequired, ProviderError
+from services.providers.errors import ApiKeyRequired, ProviderError, ProviderTimeout
 from services.providers.retry import RetryPolicy, call_with_retries
+
+CHECK_SECONDS = 15
 
 log = get_logger(__name__)
 
@@ -135,6 +138,15 @@ class ProviderService:
         model = self._catalog.find(name, None, Capability.TEXT_TO_IMAGE, datetime.now(UTC).date())
         await self._providers[name].probe(model, key)
         return {"configured": True}
+
+    async def check_key(self, name: str, key: SecretStr) -> None:
+        """Ask a provider, at no cost, whether it takes this key. Raises InvalidApiKey or another ProviderError."""
+        model = self._catalog.find(name, None, Capability.TEXT_TO_IMAGE, datetime.now(UTC).date())
+        try:
+            async with asyncio.timeout(CHECK_SECONDS):
+                await self._providers[name].probe(model, key)
+        except TimeoutError as error:
+            raise ProviderTimeout(f"no answer within {CHECK_SECONDS} s") from error
 
     async def close(self) -> None:
         for provider in self._providers.values():

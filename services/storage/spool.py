@@ -3,9 +3,10 @@
 import contextlib
 import os
 import secrets
+import tempfile
 import time
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
 STALE_AFTER_SECONDS = 2 * 3600
 
@@ -61,6 +62,10 @@ class Spool:
 
     def new_path(self) -> Path:
         return self._folder / secrets.token_hex(12)
+
+    def open_unnamed(self) -> BinaryIO:
+        """A file to write and to read again that is gone when it is closed, or its process is."""
+        return cast(BinaryIO, tempfile.TemporaryFile(dir=self._folder))
 
     def remove_stale(self) -> int:
         """Remove what processes that died left behind; no generation may take as long as the age limit."""
