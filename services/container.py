@@ -49,6 +49,7 @@ from services.providers.gemini import CONNECT_SECONDS, GeminiProvider
 from services.providers.service import ProviderService
 from services.quota.service import QuotaService
 from services.quota.store import QuotaStore
+from services.references.service import ReferenceService
 from services.storage.base import Storage
 from services.storage.local import LocalStorage
 from services.storage.spool import Spool
@@ -81,6 +82,7 @@ class Container:
     quota: QuotaService
     moderation: ModerationService
     providers: ProviderService
+    references: ReferenceService
     generation: GenerationService
     recovery: Recovery
     history: HistoryService
@@ -189,6 +191,7 @@ async def _build(settings: Settings, metrics: Metrics, stack: AsyncExitStack) ->
         quota=quota,
         moderation=moderation,
         providers=providers,
+        references=ReferenceService(spool, settings.storage, files, pixels),
         generation=generation,
         recovery=Recovery(quota, keeper, metrics),
         history=history,

@@ -3,10 +3,10 @@
 from typing import Annotated, Literal, Self
 
 from email_validator import EmailNotValidError, validate_email
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
-from api.schemas.common import PlainText, RequestModel, ShortText, Timestamp
+from api.schemas.common import PlainText, RequestModel, SecretText, ShortText, Timestamp
 from core.clock import utc
 from services.accounts.models import Role, Session, Tokens, User
 from services.accounts.own_keys import PROVIDER
@@ -67,7 +67,7 @@ class LoginBody(RequestModel):
     )
 
     email: Email
-    password: SecretStr = Field(min_length=1, max_length=MAX_PASSWORD_CHARACTERS)
+    password: SecretText = Field(min_length=1, max_length=MAX_PASSWORD_CHARACTERS)
 
 
 class RegisterBody(RequestModel):
@@ -76,7 +76,7 @@ class RegisterBody(RequestModel):
     )
 
     email: Email
-    password: SecretStr = Field(
+    password: SecretText = Field(
         min_length=MIN_PASSWORD_CHARACTERS,
         max_length=MAX_PASSWORD_CHARACTERS,
         description="8–200 characters, of any kind",
@@ -90,7 +90,7 @@ class RegisterBody(RequestModel):
 class OwnKeyBody(RequestModel):
     model_config = ConfigDict(json_schema_extra={"example": {"api_key": "AIzaSyExampleOfAKey0000000000000000000"}})
 
-    api_key: SecretStr = Field(min_length=1, max_length=200)
+    api_key: SecretText = Field(min_length=1, max_length=200)
 
 
 class OwnKeyRead(BaseModel):

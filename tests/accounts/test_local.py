@@ -107,6 +107,15 @@ async def test_a_password_that_is_not_taken_is_named_and_not_said_again(
     assert not password or password not in response.text
 
 
+async def test_half_a_character_is_no_password(service: RunningService) -> None:
+    for path in ("register", "login"):
+        content = '{"email": "ada@example.org", "password": "long enough \\ud800"}'
+        response = await service.client.post(
+            f"/api/auth/{path}", content=content, headers={"Content-Type": "application/json"}
+        )
+        assert fields_of(response)["password"]["reason"] == "bad_text"
+
+
 async def test_any_characters_make_a_password(service: RunningService) -> None:
     for number, password in enumerate(("пароль-🍌-密码", "        ", "x" * 199, "' OR 1=1 --", "1234\x00678")):
         email = f"ada{number}@example.org"
