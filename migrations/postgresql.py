@@ -9,7 +9,7 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool
 
-from core.clients.postgresql import make_engine, told
+from core.clients.postgresql import Patience, make_engine, told
 from migrations.head import DatabaseUnusable
 
 Result = TypeVar("Result")
@@ -21,7 +21,7 @@ def run(url: str, work: Callable[[Connection], Result]) -> Result:
 
 
 async def _run(url: str, work: Callable[[Connection], Result]) -> Result:
-    engine = make_engine(url, statement_seconds=0, poolclass=NullPool)
+    engine = make_engine(url, Patience(statement=0), poolclass=NullPool)
     try:
         async with engine.begin() as connection:
             return await connection.run_sync(work)

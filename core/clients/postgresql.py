@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import asyncpg
-from sqlalchemy import ClauseElement, ColumnElement, Connection, Text, cast, func, literal_column
-from sqlalchemy.exc import DBAPIError, IntegrityError
+from sqlalchemy import ClauseElement, ColumnElement, Connection, Text, cast, event, func, literal_column
+from sqlalchemy.exc import DBAPIError, IntegrityError, InvalidatePoolError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.pool import ConnectionPoolEntry
 from sqlalchemy.sql.compiler import SQLCompiler
 
 from core.clients.database import Database, Prepared, Result
@@ -24,17 +25,18 @@ from core.errors import DependencyUnavailable
 SHARED_CONNECTIONS = 80
 MOST_CONNECTIONS = 10
 WORKERS = 1
-POOL_SECONDS = 5.0
-CONNECT_SECONDS = 3.0
-STATEMENT_SECONDS = 5
-# For a server that does not even say that the time of a statement is over.
-SILENCE_SECONDS = STATEMENT_SECONDS + 1.0
 # A transaction that died with its connection, or lost to another one, is run again.
 TRIES = 5
 PAUSE_SECONDS = 0.01
 _LOST_TO_ANOTHER = {"40001", "40P01"}  # serialization_failure, deadlock_detected
 _SCHEMA_CHANGED = {"0A000"}  # under a statement that is kept prepared; it is prepared anew then
 _DATA_EXCEPTION = "22"
+_CONNECTION_ERRORS = (
+    ConnectionError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.AdminShutdownError,
+    asyncpg.InterfaceError,
+)
 _DRIVER_ERRORS = (PoolTimeout, OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
 
 
@@ -45,28 +47,35 @@ def connections_of(api_processes: int) -> int:
     return max(1, min(MOST_CONNECTIONS, SHARED_CONNECTIONS // (api_processes + WORKERS)))
 
 
-async def connect(url: str, *, statement_seconds: int = STATEMENT_SECONDS) -> asyncpg.Connection:
-    """A connection by the rules of libpq's addresses; `statement_seconds` 0: statements may take as long as they do.
-
-    The times in which a server may stay silent are such that a caller has an answer within a few seconds.
+@dataclass(frozen=True)
+class Patience:
+    """How many seconds may go by until a free connection is there, until a new one is, and for a statement with its
+    wait for locks; with the usual ones a caller is told within a few seconds. `statement` 0: as long as it takes.
     """
-    return await asyncpg.connect(
-        url,
-        timeout=CONNECT_SECONDS,
-        command_timeout=SILENCE_SECONDS if statement_seconds else None,
-        server_settings={
-            "application_name": "nano-banana-lab",
-            "statement_timeout": f"{statement_seconds}s",
-            "idle_in_transaction_session_timeout": f"{statement_seconds}s",
-        },
-    )
+
+    pool: float = 5
+    connect: float = 3
+    statement: int = 5
 
 
-def make_engine(url: str, *, statement_seconds: int = STATEMENT_SECONDS, **pool: Any) -> AsyncEngine:
+USUAL = Patience()
+
+
+def make_engine(url: str, patience: Patience, **pool: Any) -> AsyncEngine:
     """An engine whose own address is empty, so that no text of it holds the password."""
 
     async def creator() -> asyncpg.Connection:
-        return await connect(url, statement_seconds=statement_seconds)
+        return await asyncpg.connect(
+            url,
+            timeout=patience.connect,
+            # For a server that does not even say that the time of a statement is over.
+            command_timeout=patience.statement + 1 if patience.statement else None,
+            server_settings={
+                "application_name": "nano-banana-lab",
+                "statement_timeout": f"{patience.statement}s",
+                "idle_in_transaction_session_timeout": f"{patience.statement}s",
+            },
+        )
 
     return create_async_engine(
         "postgresql+asyncpg://",
@@ -86,14 +95,15 @@ class _Attempt:
 class PostgreSQLDatabase(Database):
     """A pool of a few connections in each process, opened when they are needed.
 
-    What does not get one within POOL_SECONDS fails. A write whose connection is lost while it is being committed fails
+    What does not get one in time fails. A write whose connection is lost while it is being committed fails
     too, and may stand all the same.
     """
 
-    def __init__(self, url: str, api_processes: int) -> None:
+    def __init__(self, url: str, api_processes: int, patience: Patience = USUAL) -> None:
         self._engine = make_engine(
-            url, pool_size=connections_of(api_processes), max_overflow=0, pool_timeout=POOL_SECONDS
+            url, patience, pool_size=connections_of(api_processes), max_overflow=0, pool_timeout=patience.pool
         )
+        event.listen(self._engine.sync_engine, "checkout", _refuse_closed)
         self._reading = self._engine.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
 
     async def read(self, work: Callable[[Connection], Result]) -> Result:
@@ -146,6 +156,14 @@ class PostgreSQLDatabase(Database):
         raise AssertionError("the last attempt returns or raises")
 
 
+def _refuse_closed(_connection: object, record: ConnectionPoolEntry, _proxy: object) -> None:
+    """A server that was restarted has closed all connections; the driver knows without asking it."""
+    driver = record.driver_connection
+    assert isinstance(driver, asyncpg.Connection)
+    if driver.is_closed():
+        raise InvalidatePoolError
+
+
 @asynccontextmanager
 async def _dropped_when_unusable(connection: AsyncConnection) -> AsyncIterator[None]:
     """A connection on which the server fell silent, or which is closed, does not go back into the pool, and nothing
@@ -161,8 +179,8 @@ async def _dropped_when_unusable(connection: AsyncConnection) -> AsyncIterator[N
 def _may_be_tried_again(error: BaseException) -> bool:
     if isinstance(error, DBAPIError):
         return error.connection_invalidated or _state(error) in _LOST_TO_ANOTHER | _SCHEMA_CHANGED
-    # Of `row`: the server was restarted since the connection was used last. What is a ValueError too, was not sent.
-    return isinstance(error, asyncpg.InterfaceError | ConnectionError) and not isinstance(error, ValueError)
+    # The server was restarted since the connection was used last. What is a ValueError too is our own mistake.
+    return isinstance(error, _CONNECTION_ERRORS) and not isinstance(error, ValueError)
 
 
 def _as_ours(error: BaseException) -> IntegrityError | DependencyUnavailable:

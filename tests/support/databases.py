@@ -46,7 +46,7 @@ class Databases:
         """
         if self.server is None:
             return {}
-        name = _name(data_dir)
+        name = name_of(data_dir)
         if name not in self._made:
             self.server.sql(f"CREATE DATABASE {name} TEMPLATE {TEMPLATE}")
             self._made.append(name)
@@ -69,7 +69,7 @@ class Databases:
             return result
         # The driver needs an event loop, and the test's own may be running in this thread.
         with ThreadPoolExecutor(1) as thread:
-            return thread.submit(run, self.server.url(_name(data_dir)), work).result()
+            return thread.submit(run, self.server.url(name_of(data_dir)), work).result()
 
     def ask(self, data_dir: Path, statement: str, **values: Any) -> list[tuple[Any, ...]]:
         """Rows."""
@@ -85,7 +85,7 @@ class Databases:
     def locked(self, data_dir: Path) -> Iterator[None]:
         """Readers go on, writers have to wait: as for a backup, or a process that is stuck."""
         if self.server is not None:
-            with self.server.holding("LOCK TABLE images, charges, users IN EXCLUSIVE MODE", _name(data_dir)):
+            with self.server.holding("LOCK TABLE images, charges, users IN EXCLUSIVE MODE", name_of(data_dir)):
                 yield
             return
         with closing(sqlite3.connect(embedded_database(data_dir), isolation_level=None)) as other:
@@ -117,5 +117,5 @@ class Databases:
 databases = Databases()
 
 
-def _name(data_dir: Path) -> str:
+def name_of(data_dir: Path) -> str:
     return f"test_{hashlib.sha256(str(data_dir.absolute()).encode()).hexdigest()[:16]}"

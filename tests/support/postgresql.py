@@ -16,6 +16,8 @@ from socket import socket
 from tempfile import TemporaryDirectory
 from urllib.parse import quote
 
+import psutil
+
 from core.supervisor import die_with_parent
 
 USER, PASSWORD = "nbl", "p@ss/w:rd#"
@@ -71,6 +73,11 @@ class PostgresServer:
         assert self._process is not None
         self._process.send_signal(signal.SIGINT)
         self._process.wait()
+
+    def processes(self) -> list[psutil.Process]:
+        assert self._process is not None
+        server = psutil.Process(self._process.pid)
+        return [server, *server.children(recursive=True)]
 
     def sql(self, statement: str, database: str = "postgres") -> str:
         """Run by a superuser; answers what psql prints of the rows."""
