@@ -85,13 +85,20 @@ class Databases:
     def locked(self, data_dir: Path) -> Iterator[None]:
         """Readers go on, writers have to wait: as for a backup, or a process that is stuck."""
         if self.server is not None:
-            with self.server.holding("LOCK TABLE images, charges, users IN EXCLUSIVE MODE", name_of(data_dir)):
+            with self.holding(data_dir, "LOCK TABLE images, charges, users IN EXCLUSIVE MODE"):
                 yield
             return
         with closing(sqlite3.connect(embedded_database(data_dir), isolation_level=None)) as other:
             other.execute("BEGIN EXCLUSIVE")
             yield
             other.execute("ROLLBACK")
+
+    @contextmanager
+    def holding(self, data_dir: Path, statement: str, *, commit: bool = False) -> Iterator[None]:
+        """With PostgreSQL alone: see the server."""
+        assert self.server is not None
+        with self.server.holding(statement, name_of(data_dir), commit=commit):
+            yield
 
     @contextmanager
     def refusing_images(self, data_dir: Path) -> Iterator[None]:

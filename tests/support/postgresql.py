@@ -89,8 +89,8 @@ class PostgresServer:
         return done.stdout.strip()
 
     @contextlib.contextmanager
-    def holding(self, statement: str, database: str) -> Iterator[None]:
-        """The locks of a statement, for the length of a `with` block."""
+    def holding(self, statement: str, database: str, *, commit: bool = False) -> Iterator[None]:
+        """The locks of a statement, for the length of a `with` block; `commit`: what it changed stands after that."""
         with subprocess.Popen(
             [self._binaries / "psql", "-X", "-q", "-A", "-t"], env=os.environ | self._connection(database),
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
@@ -99,8 +99,10 @@ class PostgresServer:
             assert psql.stdout is not None
             psql.stdin.write(f"BEGIN; {statement}; SELECT 'held';\n")
             psql.stdin.flush()
-            assert psql.stdout.readline() == "held\n"
+            while (line := psql.stdout.readline()) != "held\n":
+                assert line, "the statement failed"
             yield
+            psql.stdin.write("COMMIT;\n" if commit else "ROLLBACK;\n")
             psql.stdin.close()
 
     @property
