@@ -1,6 +1,8 @@
 """Which way imports lean: api → services → core, api → i18n; a store is its own domain's alone."""
 
 import ast
+import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -98,3 +100,14 @@ def test_the_environment_is_read_at_process_entries_alone() -> None:
         if "os.environ" in path.read_text(encoding="utf-8") or "getenv" in path.read_text(encoding="utf-8")
     }
     assert readers <= entries
+
+
+def test_a_service_over_sqlite_imports_nothing_of_postgresql() -> None:
+    """It would add a third of a second to the start of each process."""
+    program = (
+        "import sys, api.__main__, services.worker, scripts.serve; from pathlib import Path; "
+        "from core.clients.database import open_database; open_database('', Path('nbl.db'), 1); "
+        "print({'asyncpg', 'sqlalchemy.ext.asyncio', 'sqlalchemy.dialects.postgresql'} & sys.modules.keys())"
+    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout == "set()\n"
