@@ -9,7 +9,7 @@ from sqlalchemy.exc import IntegrityError
 
 from core.clients.database import Database, take_turn
 from core.clock import now_ms
-from core.errors import FieldProblem, Forbidden, Unauthorized, ValidationFailed
+from core.errors import DependencyUnavailable, FieldProblem, Forbidden, Unauthorized, ValidationFailed
 from core.ids import new_id
 from core.logging import get_logger
 from core.security import SetupToken, write_private
@@ -44,8 +44,15 @@ class LocalAccounts:
         self.enabled = enabled
 
     async def offer_setup_token(self) -> None:
-        """Lay the set-up token out for whoever starts this, until it has made its admin."""
-        used = await self._database.read(lambda connection: milestone_reached(connection, FIRST_ADMIN))
+        """Lay the set-up token out for whoever starts this, until it has made its admin.
+
+        Not while the database is away: it must not keep a process from answering that it is.
+        """
+        try:
+            used = await self._database.read(lambda connection: milestone_reached(connection, FIRST_ADMIN))
+        except DependencyUnavailable as error:
+            log.warning("nothing known of the set-up token", reason=str(error))
+            return
         if not self.enabled or used:
             self._token_file.unlink(missing_ok=True)
             return

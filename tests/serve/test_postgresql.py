@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from migrations.upgrade import upgrade
+from tests.conftest import OpenService
 from tests.support.databases import TEMPLATE, databases
 from tests.support.installation import ROOT, Installation, free_port
 from tests.support.postgresql import PASSWORD, PostgresServer
@@ -132,6 +133,15 @@ def test_an_address_that_is_none_is_named_with_the_other_settings(service: Insta
     assert code == 2
     assert sorted(line.partition(":")[0] for line in lines) == ["DATABASE_URL", "PORT"]
     assert "sec" not in "".join(lines).replace("SECONDS", "")
+
+
+async def test_a_process_that_starts_while_the_server_is_away_says_so_to_callers(
+    open_service: OpenService, server: PostgresServer
+) -> None:
+    service = await open_service(DATABASE_URL=server.url("nbl").replace(f":{server.port}/", f":{free_port()}/"))
+    answer = await service.client.post("/api/auth/guest", json={})
+    assert (answer.status_code, answer.json()["error"]["code"]) == (503, "DEPENDENCY_UNAVAILABLE")
+    assert (await service.client.get("/api/health/ready")).status_code == 503
 
 
 async def test_upgrades_at_the_same_time_wait_for_each_other(empty: str) -> None:

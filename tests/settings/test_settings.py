@@ -117,3 +117,33 @@ def test_others_are_let_in_only_when_it_is_said_who_may_register() -> None:
     assert named(HOST="0.0.0.0") == {"HOST"}
     assert load_settings({"HOST": "0.0.0.0", "LOCAL_AUTH_ENABLED": "false"}).server.host == "0.0.0.0"
     assert production(HOST="0.0.0.0").server.host == "0.0.0.0"
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "postgresql://nbl:p%40ss%2Fword@db.example.org:5432/nbl?sslmode=require",
+        "postgres://nbl:secret@db/nbl",
+        "postgresql://nbl@/nbl?host=/run/postgresql",
+        "postgresql:///nbl",
+        "postgresql://[::1]:5432/nbl",
+        "postgresql://one:5432,two:5432/nbl?target_session_attrs=read-write",
+    ],
+)
+def test_addresses_of_postgresql(address: str) -> None:
+    assert load_settings({"DATABASE_URL": address}).database.database_url.get_secret_value() == address
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "mysql://nbl:hunter2@db/nbl", "postgresql+asyncpg://nbl:hunter2@db/nbl", "nbl:hunter2@db/nbl",
+        "postgresql://nbl:hunter2@db", "postgresql://nbl:hunter2@db/", "postgresql://nbl:hun/ter2@db/nbl",
+        "postgresql://nbl:hun#ter2@db/nbl", "postgresql://nbl:hun@ter2@db/nbl", "postgresql://nbl:hunter2@db/nbl x",
+    ],
+)  # fmt: skip
+def test_what_is_no_address_of_postgresql_is_named_without_the_password(address: str) -> None:
+    (problem,) = problems(DATABASE_URL=address)
+    assert problem.startswith("DATABASE_URL: must look like postgresql://")
+    assert "hun" not in problem
+    assert "ter2" not in problem
