@@ -65,8 +65,10 @@ def _database_server(request: pytest.FixtureRequest, _no_settings_of_the_develop
 
 @pytest.fixture(autouse=True)
 def _no_databases_left() -> Iterator[None]:
+    """Those of a module's fixtures were there before, and stay."""
+    before = databases.made()
     yield
-    databases.forget()
+    databases.drop(databases.made() - before)
 
 
 @pytest.fixture(scope="session")

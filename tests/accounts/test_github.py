@@ -10,6 +10,7 @@ from core.settings import load_settings
 from services.accounts.states import STATE
 from tests.conftest import OpenService
 from tests.support.answers import error_of
+from tests.support.databases import databases
 from tests.support.github import CLIENT_SECRET, GitHubStandin, Mode, Person, address, github_settings
 from tests.support.people import begin, come_back, try_github, with_github
 from tests.support.service import RunningService
@@ -220,7 +221,7 @@ async def test_nothing_of_githubs_secrets_is_kept(
     await with_github(service, github, ADA)
     with Redis.from_url(redis_url) as redis:
         kept = b"".join(redis.dump(key) or b"" for key in redis.scan_iter())
-    kept += b"".join(path.read_bytes() for path in service.data_dir.glob("nbl.db*"))
+    kept += databases.contents(service.data_dir)
     assert b"ada@example.org" in kept
     assert github.tokens
     for secret in (*github.tokens, CLIENT_SECRET):

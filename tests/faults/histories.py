@@ -15,6 +15,7 @@ from services.history.service import HistoryService
 from services.history.store import images
 from tests.conftest import OPERATOR_KEY
 from tests.history.shelf import multiply
+from tests.support.databases import databases
 from tests.support.service import Guest, RunningService
 
 FEW = 25  # more than are removed side by side
@@ -63,7 +64,8 @@ async def rows_of(service: RunningService, guest: Guest) -> int:
 
 async def work_and_die(environment: Mapping[str, str], data_dir: Path, job: Job, death: Death) -> None:
     """Do something with the history in a process of its own."""
-    settings = {**environment, "DATA_DIR": str(data_dir), "FAIL_POINT": death if isinstance(death, str) else ""}
+    settings = {**environment, **databases.settings(data_dir), "DATA_DIR": str(data_dir)}
+    settings["FAIL_POINT"] = death if isinstance(death, str) else ""
     started = _FORKING.Event()
     process = _FORKING.Process(target=_work, args=(settings, started, job), daemon=True)
     process.start()

@@ -224,6 +224,7 @@ async def guest_of(installation: Installation) -> AsyncIterator[Guest]:
         yield Guest(tokens["user"]["id"], client, tokens)
 
 
+@pytest.mark.sqlite_only
 async def test_a_full_disk_is_503_costs_nothing_and_is_over_when_there_is_room(
     installation: Installation, gemini: GeminiStandin
 ) -> None:

@@ -300,6 +300,7 @@ def check_answers(answers: Answers, tokens: list[str]) -> None:
 def check_files(data: Path, secrets: tuple[str, ...]) -> None:
     """The database with its log, all objects, and what the embedded Redis writes down of every command."""
     files = {path.relative_to(data).as_posix(): path.read_bytes() for path in data.rglob("*") if path.is_file()}
+    files[embedded_database(data).name] = databases.contents(data)
     assert {name: found for name, content in files.items() if (found := found_in(content, secrets))} == {}
     with_prompt = {name for name, content in files.items() if PROMPT_MARK.encode() in content}
     assert any(name.endswith(".json") for name in with_prompt)

@@ -3,7 +3,7 @@
 import hashlib
 import shutil
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -37,7 +37,7 @@ class Databases:
 
     def __init__(self) -> None:
         self.server: PostgresServer | None = None
-        self._made: list[str] = []
+        self._made: set[str] = set()
 
     def settings(self, data_dir: Path) -> dict[str, str]:
         """What a service needs to find the database of a DATA_DIR, which is there, empty and migrated, from now on.
@@ -49,7 +49,7 @@ class Databases:
         name = name_of(data_dir)
         if name not in self._made:
             self.server.sql(f"CREATE DATABASE {name} TEMPLATE {TEMPLATE}")
-            self._made.append(name)
+            self._made.add(name)
         return {"DATABASE_URL": self.server.url(name)}
 
     def laid_out(self, data_dir: Path, empty_database: Path) -> dict[str, str]:
@@ -80,6 +80,12 @@ class Databases:
     def change(self, data_dir: Path, statement: str, **values: Any) -> int:
         """How many rows were changed."""
         return self.run(data_dir, lambda connection: connection.execute(text(statement), values).rowcount)
+
+    def contents(self, data_dir: Path) -> bytes:
+        """All that it keeps, for a look whether something is in there that should not be."""
+        if self.server is not None:
+            return self.server.dump(name_of(data_dir))
+        return b"".join(path.read_bytes() for path in data_dir.glob(f"{embedded_database(data_dir).name}*"))
 
     @contextmanager
     def locked(self, data_dir: Path) -> Iterator[None]:
@@ -113,12 +119,15 @@ class Databases:
         server.sql(f"CREATE DATABASE {TEMPLATE}")
         upgrade(server.url(TEMPLATE))
 
-    def forget(self) -> None:
-        """Drop what was made since the last time."""
-        if self.server is not None and self._made:
-            for name in self._made:
-                self.server.sql(f"DROP DATABASE {name} WITH (FORCE)")
-            self._made.clear()
+    def made(self) -> frozenset[str]:
+        """Names of those that are there by now."""
+        return frozenset(self._made)
+
+    def drop(self, names: Iterable[str]) -> None:
+        for name in names:
+            assert self.server is not None
+            self.server.sql(f"DROP DATABASE {name} WITH (FORCE)")
+            self._made.remove(name)
 
 
 databases = Databases()

@@ -88,6 +88,14 @@ class PostgresServer:
         assert done.returncode == 0, done.stderr
         return done.stdout.strip()
 
+    def dump(self, database: str) -> bytes:
+        """All rows of a database, as text."""
+        done = subprocess.run(
+            [self._binaries / "pg_dump"], env=os.environ | self._connection(database), capture_output=True, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
     @contextlib.contextmanager
     def holding(self, statement: str, database: str, *, commit: bool = False) -> Iterator[None]:
         """The locks of a statement, for the length of a `with` block; `commit`: what it changed stands after that."""
