@@ -142,7 +142,7 @@ class HistoryRead(BaseModel):
 
 
 def _fields(image: Image, links: LinkService, base_url: str, now: int) -> dict[str, Any]:
-    image_url, thumbnail_url = links.urls(base_url, image.id, now)
+    image_url, thumbnail_url = links.urls(base_url, image, now)
     return {
         "id": image.id,
         "prompt": image.prompt,

@@ -25,7 +25,7 @@ from services.providers.errors import ProviderUnavailable
 from services.quota.models import Reservation
 from services.quota.service import QuotaService
 from services.storage.base import Storage
-from services.storage.errors import ObjectExists, ObjectNotFound
+from services.storage.errors import MaybeStored, ObjectExists, ObjectNotFound
 from services.storage.names import EXTENSIONS, other_stem, record_key, stem_of
 
 NAME_TRIES = 4
@@ -133,7 +133,10 @@ class ImageKeeper:
 
     async def _store_under(self, image: Image, spooled: SpooledImage, reservation: Reservation) -> Record:
         metadata = object_metadata(image)
-        await self._storage.put_file(image.key, spooled.path, content_type=image.mime_type, metadata=metadata)
+        try:
+            await self._storage.put_file(image.key, spooled.path, content_type=image.mime_type, metadata=metadata)
+        except MaybeStored as error:
+            raise LeftBehind(str(error)) from error
         self._fail_points.reach("bytes_stored")
         record = Record(image, reservation if reservation.is_metered else None)
         key = record_key(stem_of(image.key))
