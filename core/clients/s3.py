@@ -148,23 +148,23 @@ class S3Client:
     async def stream(self, bucket: str, key: str, start: int, length: int | None) -> AsyncGenerator[bytes, None]:
         """`length` bytes from `start` in pieces, fewer where the object ends; no piece may take longer than 10 s.
 
-        A connection that breaks is replaced, as long as the object is still the same. Raises KeyMissing.
+        A connection that breaks after a piece is replaced, if the object is still the same. Raises KeyMissing.
         """
-        what, end, etag, more_tries = f"get {bucket}/{key}", None if length is None else start + length, "", len(PAUSES)
+        what, end, etag = f"get {bucket}/{key}", None if length is None else start + length, ""
         while end is None or start < end:
             opened = await self._open(what, bucket, key, start, end, etag)
             if opened is None:
                 return
             body, watch, etag = opened
+            begun_at = start
             try:
                 while piece := await self._in_thread(what, watch, PIECE_SECONDS, partial(body.read, PIECE_BYTES)):
                     start += len(piece)
                     yield piece
                 return
             except BucketUnavailable as error:
-                if more_tries == 0 or not error.passing:
+                if start == begun_at or not error.passing:
                     raise
-                more_tries -= 1
             finally:
                 # In a thread, since another may still be about to wake up from reading it.
                 with contextlib.suppress(RuntimeError):  # the threads are gone: the process ends

@@ -1,10 +1,11 @@
 """S3 servers for the tests of the storage, and the settings that lead to them."""
 
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
 from tests.support.buckets import BucketServer, running_moto, running_rclone
+from tests.support.fault_proxy import FaultProxy, fault_proxy
 
 
 @pytest.fixture(scope="session")
@@ -17,3 +18,10 @@ def moto() -> Iterator[BucketServer]:
 def rclone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BucketServer]:
     with running_rclone(tmp_path_factory.mktemp("rclone")) as server:
         yield server
+
+
+@pytest.fixture
+async def proxy(moto: BucketServer) -> AsyncIterator[FaultProxy]:
+    """Stands before moto, harmless until a test says otherwise."""
+    async with fault_proxy(moto.url) as standing:
+        yield standing
