@@ -55,11 +55,14 @@ CURRENT_WATCH: ContextVar[Watch] = ContextVar("watch")
 
 class _WatchedConnection(HTTPConnection):
     watch: Watch | None = None
+    _connected: socket.socket | None = None
 
     def connect(self) -> None:
         # Held before as well: a TLS handshake may take long, too.
         CURRENT_WATCH.get().hold(self)
         super().connect()
+        # Of a connection that ends with its answer, `sock` is gone while the answer is still read.
+        self._connected = self.sock
         CURRENT_WATCH.get().hold(self)
 
     def putrequest(self, *arguments: Any, **options: Any) -> None:
@@ -68,10 +71,11 @@ class _WatchedConnection(HTTPConnection):
 
     def shut(self) -> None:
         """Wake the thread that reads or writes here."""
-        if isinstance(self.sock, socket.socket):
+        used = self.sock or self._connected
+        if isinstance(used, socket.socket):
             with contextlib.suppress(OSError):
                 # Past TLS, whose own goodbye another thread must not say while this one reads.
-                socket.socket.shutdown(self.sock, socket.SHUT_RDWR)
+                socket.socket.shutdown(used, socket.SHUT_RDWR)
 
 
 class _WatchedTlsConnection(_WatchedConnection, HTTPSConnection):
