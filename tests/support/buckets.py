@@ -11,11 +11,18 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
 from boto3.session import Session
 from botocore.config import Config
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
 
 from core.supervisor import die_with_parent
 from tests.support.installation import free_port
@@ -28,11 +35,12 @@ START_SECONDS = 30
 class BucketServer:
     """`url` of the endpoint; `s3`: a client past the service, for what the operator or another program does."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, certificate: Path | None = None) -> None:
         self.url = url
         self.s3: Any = Session().client(
             "s3",
             endpoint_url=url,
+            verify=None if certificate is None else str(certificate),
             aws_access_key_id=ACCESS_KEY_ID,
             aws_secret_access_key=SECRET_ACCESS_KEY,
             region_name="us-east-1",
@@ -65,6 +73,36 @@ def running_moto() -> Iterator[BucketServer]:
     port = free_port()
     with _running([str(Path(sys.executable).with_name("moto_server")), "-H", "127.0.0.1", "-p", str(port)], port):
         yield BucketServer(f"http://127.0.0.1:{port}")
+
+
+@contextlib.contextmanager
+def running_moto_tls(folder: Path) -> Iterator[BucketServer]:
+    """Under a certificate of its own, which only those trust who are told to: `folder / "certificate.pem"`."""
+    port, certificate, key = free_port(), folder / "certificate.pem", folder / "key.pem"
+    certify(certificate, key)
+    command = [str(Path(sys.executable).with_name("moto_server")), "-H", "127.0.0.1", "-p", str(port)]
+    with _running([*command, "-s", "-c", str(certificate), "-k", str(key)], port):
+        yield BucketServer(f"https://127.0.0.1:{port}", certificate)
+
+
+def certify(certificate: Path, key: Path) -> None:
+    """A certificate of 127.0.0.1, signed by itself."""
+    private = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
+    now = datetime.now(UTC)
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(private.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), critical=False)
+        .sign(private, SHA256())
+    )
+    certificate.write_bytes(made.public_bytes(Encoding.PEM))
+    key.write_bytes(private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
 
 
 @contextlib.contextmanager
