@@ -2,15 +2,18 @@
 
 import asyncio
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from pydantic import SecretStr
 
 from core.clients.s3 import S3Access, S3Client
+from core.errors import StorageUnavailable
 from services.storage.base import Storage
-from services.storage.owner import BucketOwner
+from services.storage.owner import OWNER_KEY, BucketOwner
 from services.storage.s3 import Buckets, S3Storage
-from tests.storage.contract import KEY, RECORD, StorageContract, listed
+from tests.storage.contract import KEY, RECORD, StorageContract, is_there, listed
+from tests.storage.test_local import USES, Use
 from tests.support.buckets import ACCESS_KEY_ID, SECRET_ACCESS_KEY, BucketServer
 
 OWNER = ("0" * 32,)
@@ -65,3 +68,28 @@ class TestBucketWithoutConditions(StorageContract):
         await storage.delete(KEY)
         await storage.delete("never/was/there")
         assert await listed(storage, "") == [RECORD]
+
+
+@pytest.mark.parametrize("use", USES, ids=lambda use: use.__name__)
+async def test_a_bucket_that_went_away_does_not_pass_for_an_empty_one(
+    moto: BucketServer, moto_client: S3Client, tmp_path: Path, use: Use
+) -> None:
+    bucket = moto.new_bucket()
+    storage = open_storage(moto_client, bucket, bucket)
+    await storage.check()
+    moto.s3.delete_object(Bucket=bucket, Key=OWNER_KEY)
+    moto.s3.delete_bucket(Bucket=bucket)
+    draft = StorageContract.another_draft(tmp_path, b"the image")
+    with pytest.raises(StorageUnavailable, match="NoSuchBucket") as raised:
+        await use(storage, draft)
+    assert bucket not in str(raised.value.details)
+    assert is_there(draft)
+
+
+async def test_names_that_are_no_keys_of_ours_are_not_listed(moto: BucketServer, moto_client: S3Client) -> None:
+    bucket = moto.new_bucket()
+    for key in ("a/", "a//b", "a/b"):
+        moto.s3.put_object(Bucket=bucket, Key=key, Body=b"")
+    storage = open_storage(moto_client, bucket, bucket)
+    await storage.check()
+    assert await listed(storage, "") == ["a/b"]

@@ -119,11 +119,14 @@ async def test_a_bucket_that_is_away_is_503_and_works_again_when_it_is_back(benc
     assert await eventually(ready)
 
 
+@pytest.mark.parametrize(
+    "fault", [Fault("answer", "PUT", path=".json"), Fault("lose_answer", "PUT", path=".png")], ids=["record", "bytes"]
+)
 async def test_what_a_bucket_does_not_let_go_of_is_cleared_away_when_it_is_back(
-    bench: Bench, proxy: FaultProxy
+    bench: Bench, proxy: FaultProxy, fault: Fault
 ) -> None:
     """The bytes are there, then the bucket goes: the points stay held until the sweep has removed the bytes."""
-    proxy.faults = [Fault("answer", path=".json"), Fault("answer", "DELETE")]
+    proxy.faults = [fault, Fault("answer", "DELETE")]
     await bench.refuses_an_image()
     assert len(bench.objects()) == 1
     assert await bench.guest.used() == 1
