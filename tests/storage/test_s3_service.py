@@ -122,6 +122,8 @@ async def test_a_public_bucket_holds_images_alone_and_is_linked_to(
     assert {Path(key).suffix for key in moto.keys(public)} == {".png", ".webp"}
     assert {Path(key).suffix for key in moto.keys(private)} == {".json"}
     assert {key.partition("/")[0] for key in moto.keys(private)} == {"users", "logs", "config"}
+    policy = (await service.client.get("/")).headers["content-security-policy"]
+    assert "img-src 'self' data: blob: https://images.example.org;" in policy, "the page may show them"
     own = await guest.client.get(f"/api/images/{made['history_id']}")
     assert own.status_code == 200
 

@@ -1,6 +1,9 @@
 """What the start says of a bucket: wrong keys, no bucket, another's bucket; and one that is merely away."""
 
 import asyncio
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,7 +21,7 @@ from tests.storage.contract import BINARY, KEY
 from tests.storage.test_s3 import open_client, open_storage
 from tests.support.buckets import ACCESS_KEY_ID, SECRET_ACCESS_KEY, BucketServer, bucket_settings
 from tests.support.fault_proxy import Fault, FaultProxy
-from tests.support.installation import Installation, free_port
+from tests.support.installation import ROOT, Installation, free_port
 
 ONE, TWO = "the secret key of the first one ....", "the secret key of the second one ..."
 
@@ -170,3 +173,28 @@ def test_without_an_endpoint_the_account_leads_to_cloudflare() -> None:
     settings = bucket_settings("", "images", R2_ACCOUNT_ID="abc123")
     storage = load_settings({name: value for name, value in settings.items() if value}).storage
     assert storage.r2_endpoint == "https://abc123.r2.cloudflarestorage.com"
+
+
+@pytest.mark.parametrize("server", ["moto", "rclone"])
+async def test_whether_a_bucket_keeps_conditions_is_found_out(server: str, request: pytest.FixtureRequest) -> None:
+    found: BucketServer = request.getfixturevalue(server)
+    client = open_client(found)
+    bucket = found.new_bucket()
+    for _ in range(2):
+        owner = BucketOwner(client, bucket, ("0" * 32,))
+        await owner.confirm()
+        assert owner.keeps_conditions is (server == "moto")
+    await client.close()
+
+
+def test_a_worker_alone_refuses_a_bucket_too(installation: Installation, rclone: BucketServer) -> None:
+    kept = {key: value for key, value in os.environ.items() if key.startswith(("PATH", "HOME", "COVERAGE"))}
+    settings = bucket_settings(rclone.url, "nbl-nowhere", DATA_DIR=str(installation.data), REDIS_URL="redis://nowhere")
+    ended = subprocess.run(
+        [sys.executable, "-m", "services.worker"],
+        cwd=installation.folder, env={**kept, "PYTHONPATH": str(ROOT), **settings}, capture_output=True, text=True,
+        check=False,
+    )  # fmt: skip
+    assert ended.returncode == 2
+    assert ended.stderr.startswith("R2_BUCKET_NAME, R2_PRIVATE_BUCKET_NAME: no such bucket")
+    assert ended.stderr.count("\n") == 1
