@@ -10,9 +10,13 @@ from i18n.translate import Translations
 from services.container import Container
 
 
-async def container_of(request: Request) -> Container:
+def services_of(request: Request) -> Container:
     container: Container = request.app.state.container
     return container
+
+
+async def container_of(request: Request) -> Container:
+    return services_of(request)
 
 
 def translations_of(request: Request) -> Translations:

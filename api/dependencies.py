@@ -2,6 +2,7 @@
 
 import ipaddress
 import re
+from functools import lru_cache
 from typing import Annotated
 
 from fastapi import Depends, Header, Request, Security
@@ -10,7 +11,8 @@ from fastapi.security.http import HTTPAuthorizationCredentials
 from pydantic import SecretStr
 from structlog.contextvars import bind_contextvars
 
-from api.context import container_of
+from api.context import container_of, services_of
+from api.lean_route import only_documented
 from core.errors import Unauthorized
 from services.accounts.models import Caller
 from services.container import Container
@@ -18,24 +20,29 @@ from services.limits import Limit
 from services.providers.errors import InvalidApiKey
 
 READS_PER_WRITE = 10
+MAX_KNOWN_ADDRESSES = 4096
 GUEST_IPV6_PREFIX = 64
 _SANE_KEY = re.compile(r"[\x21-\x7e]{10,200}")
+_PLAIN_HOST = re.compile(r"[A-Za-z0-9.-]+(:\d+)?")
 _SERVICE_KEY_PREFIX = "nbk_"
 
-_bearer = HTTPBearer(auto_error=False, scheme_name="bearer", description="access token of /api/auth")
+BEARER = HTTPBearer(auto_error=False, scheme_name="bearer", description="access token of /api/auth")
 _own_key_says = "the caller's own Google key"
 _own_key = APIKeyHeader(name="X-API-Key", auto_error=False, scheme_name="ownKey", description=_own_key_says)
 
 Services = Annotated[Container, Depends(container_of)]
-Bearer = Annotated[HTTPAuthorizationCredentials | None, Security(_bearer)]
+Bearer = Annotated[HTTPAuthorizationCredentials | None, Security(BEARER)]
 
 
 def client_address(request: Request) -> str:
-    """Where the request came from, as uvicorn believes the proxies in TRUSTED_PROXIES.
+    """Where the request came from, as uvicorn believes the proxies in TRUSTED_PROXIES."""
+    client = request.scope.get("client")
+    return _counted_as(client[0] if client else "")
 
-    An IPv6 customer has a whole /64, so that is what counts as one address.
-    """
-    host = request.client.host if request.client else ""
+
+@lru_cache(MAX_KNOWN_ADDRESSES)
+def _counted_as(host: str) -> str:
+    """An IPv6 customer has a whole /64, so that is what counts as one address."""
     try:
         address = ipaddress.ip_address(host)
     except ValueError:
@@ -54,9 +61,16 @@ async def address_of_client(request: Request) -> str:
 Address = Annotated[str, Depends(address_of_client)]
 
 
-async def base_url(request: Request, services: Services) -> str:
+async def base_url(request: Request) -> str:
     """What links in answers start with: PUBLIC_BASE_URL, else where the request was sent."""
-    return services.settings.server.public_base_url or str(request.base_url).rstrip("/")
+    return services_of(request).settings.server.public_base_url or _sent_to(request)
+
+
+def _sent_to(request: Request) -> str:
+    host, scope = request.headers.get("host", ""), request.scope
+    if _PLAIN_HOST.fullmatch(host) and not scope.get("root_path"):
+        return f"{scope['scheme']}://{host}"  # what follows says, at a tenth of the time
+    return str(request.base_url).rstrip("/")
 
 
 BaseUrl = Annotated[str, Depends(base_url)]
@@ -91,12 +105,12 @@ async def count_request(request: Request, services: Container, who: str, limit: 
     request.state.allowance.enforce()
 
 
-async def reading_caller(request: Request, services: Services, bearer: Bearer) -> Caller:
+async def reading_caller(request: Request, bearer: Bearer) -> Caller:
     """A signed-in caller on a route that makes nothing."""
     if bearer is None:
         _no_other_scheme(request)
         raise Unauthorized
-    return await _admitted(request, services, bearer.credentials, "read")
+    return await _admitted(request, services_of(request), bearer.credentials, "read")
 
 
 async def making_caller(request: Request, services: Services, bearer: Bearer) -> Caller | None:
@@ -132,6 +146,11 @@ async def key_beside(
 ) -> SecretStr | None:
     """The same on a route where it does not stand in for a token, and so is no way of signing in."""
     return await own_key(key)
+
+
+@only_documented
+async def key_documented(key: Annotated[SecretStr | None, Depends(key_beside)]) -> None:
+    """What a lean route that takes `key_beside` says of it."""
 
 
 CurrentCaller = Annotated[Caller, Depends(reading_caller)]

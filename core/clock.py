@@ -1,9 +1,13 @@
 """Times as the service keeps them: milliseconds since 1970, shown as RFC 3339 UTC with `Z`."""
 
 import time
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
+from functools import lru_cache
 
 Milliseconds = int
+
+DAY_MS = 24 * 3600 * 1000
+_EPOCH = date(1970, 1, 1).toordinal()
 
 
 def now_ms() -> Milliseconds:
@@ -16,7 +20,17 @@ def utc(milliseconds: Milliseconds) -> datetime:
 
 def rfc3339(milliseconds: Milliseconds) -> str:
     """`2026-01-31T12:00:00.250Z`."""
-    return utc(milliseconds).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    # By hand, at a third of what datetime takes: a list writes one for each of its entries.
+    day, rest = divmod(milliseconds, DAY_MS)
+    seconds, thousandths = divmod(rest, 1000)
+    minutes, second = divmod(seconds, 60)
+    hour, minute = divmod(minutes, 60)
+    return f"{_date(day)}T{hour:02}:{minute:02}:{second:02}.{thousandths:03}Z"
+
+
+@lru_cache(1024)
+def _date(days: int) -> str:
+    return date.fromordinal(_EPOCH + days).isoformat()
 
 
 def from_datetime(moment: datetime) -> Milliseconds:

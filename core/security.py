@@ -142,8 +142,10 @@ class LinkSigner:
 
     @staticmethod
     def _signature(key: bytes, subject: str, expires_at: int) -> str:
-        digest = hmac.digest(key, f"{subject}:{expires_at}".encode(), "sha256")[:_LINK_SIGNATURE_BYTES]
-        return urlsafe_b64encode(digest).rstrip(b"=").decode()
+        # BLAKE2's own keyed mode (RFC 7693): a page of history needs twenty of them, HMAC takes three times as long.
+        return hashlib.blake2b(
+            f"{subject}:{expires_at}".encode(), key=key, digest_size=_LINK_SIGNATURE_BYTES
+        ).hexdigest()
 
 
 class RefreshTokens:

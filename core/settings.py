@@ -5,6 +5,7 @@ A field's name in capitals is its variable. `scripts/docs.py` writes docs/settin
 """
 
 import ipaddress
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -24,6 +25,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 MIB = 1024 * 1024
 MINIMUM_SECRET_LENGTH = 32
+MINIMUM_SECRET_CHARACTERS = 8  # different ones; of 32 random digits all but one in 60,000 have as many
 BUCKET_NAME = r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$"
 
 
@@ -38,15 +40,36 @@ def _no_trailing_slash(value: str) -> str:
 
 
 def _http_url(value: str) -> str:
-    if value and not value.startswith(("http://", "https://")):
-        raise ValueError("must start with http:// or https://")
+    if value and not _HTTP_ADDRESS.fullmatch(value):
+        raise ValueError("must be an address that starts with http:// or https://")
     return value.rstrip("/")
 
 
+def _header_value(value: SecretStr | None) -> SecretStr | None:
+    """A key that no header can carry would fail each call instead of the start."""
+    if value is None:
+        return None
+    key = value.get_secret_value().strip()
+    if not _VISIBLE.fullmatch(key):
+        raise ValueError("must be one line of visible ASCII characters")
+    return SecretStr(key)
+
+
+_HTTP_ADDRESS = re.compile(r"https?://[\w.\-:\[\]@%]+(/[^\s?#]*)?", re.ASCII)
+_ORIGIN = re.compile(r"https?://[\w.\-:\[\]]+", re.ASCII)
+_VISIBLE = re.compile(r"[\x21-\x7e]+")
+# What people copy out of examples and forget to change.
+_PLACEHOLDER = re.compile(
+    r"change.?(me|this|it)|change.?in.?production|your.?secret|insecure|placeholder", re.IGNORECASE
+)
+# Larger numbers are slips of the keyboard, and do not fit into what counts with them later.
+_MOST = 10**9
+
 Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
 HttpUrl = Annotated[str, AfterValidator(_http_url)]
-Positive = Annotated[int, Field(ge=1)]
-NotNegative = Annotated[int, Field(ge=0)]
+HeaderSecret = Annotated[SecretStr | None, AfterValidator(_header_value)]
+Positive = Annotated[int, Field(ge=1, le=_MOST)]
+NotNegative = Annotated[int, Field(ge=0, le=_MOST)]
 
 
 def embedded_database(data_dir: Path) -> Path:
@@ -104,7 +127,7 @@ class ServerSettings(_Group):
     @classmethod
     def _origins(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         for entry in value:
-            if not entry.startswith(("http://", "https://")):
+            if not _ORIGIN.fullmatch(entry):
                 raise ValueError(f"{entry!r} is not an origin such as https://example.org")
         return value
 
@@ -170,7 +193,7 @@ class StorageSettings(_Group):
     trash_minutes: NotNegative = Field(10, description="how long a deleted image can be restored")
     guest_retention_hours: Positive = Field(24, description="how long what a guest made is kept")
     max_history_days: NotNegative = Field(0, description="images older than this are removed; 0 keeps all")
-    max_storage_gb: float = Field(0, ge=0, description="oldest images go above this; 0: no cap")
+    max_storage_gb: float = Field(0, ge=0, le=_MOST, description="oldest images go above this; 0: no cap")
     local_retention_days: NotNegative = Field(
         0, description="days a local copy of an image stands in front of the bucket"
     )
@@ -190,7 +213,7 @@ class StorageSettings(_Group):
 
 
 class ProviderSettings(_Group):
-    google_api_key: SecretStr | None = Field(None, description="the operator's Gemini key")
+    google_api_key: HeaderSecret = Field(None, description="the operator's Gemini key")
     google_gemini_base_url: HttpUrl = Field("https://generativelanguage.googleapis.com", description="Gemini endpoint")
     gemini_image_model: str = Field("gemini-3-pro-image", description="default image model of Gemini")
     gemini_text_model: str = Field("gemini-3-flash", description="text model of Gemini")
@@ -221,7 +244,9 @@ class QuotaSettings(_Group):
     trial_quota_mode: Literal["manual", "auto"] = Field(
         "manual", description="auto derives a mode's limit from the pool"
     )
-    trial_cooldown_seconds: float = Field(3, ge=0, description="pause between two generations of one user")
+    trial_cooldown_seconds: float = Field(
+        3, ge=0, le=24 * 3600, description="pause between two generations of one user"
+    )
     trial_guest_share: float = Field(0.2, ge=0, le=1, description="part of the pool for guests of one address")
     trial_basic_1k_limit: NotNegative = Field(30, description="images a day and user, 1K and 2K")
     trial_basic_1k_cost: NotNegative = Field(1, description="points an image, 1K and 2K")
@@ -319,6 +344,8 @@ class Settings(BaseModel):
         problems = []
         if self.security.secret_key is None:
             problems.append(f"SECRET_KEY: must be set in production, with at least {MINIMUM_SECRET_LENGTH} characters")
+        elif _is_guessable(self.security.secret_key):
+            problems.append("SECRET_KEY: is not secret, it looks like an example; make one at random")
         if self.providers.demo_provider_enabled:
             problems.append("DEMO_PROVIDER_ENABLED: the demo provider is not for production")
         if self.debugging.fail_point:
@@ -373,6 +400,11 @@ class Settings(BaseModel):
         return self.server.production if asked is None else asked == "json"
 
 
+def _is_guessable(secret: SecretStr) -> bool:
+    text = secret.get_secret_value()
+    return len(set(text)) < MINIMUM_SECRET_CHARACTERS or _PLACEHOLDER.search(text) is not None
+
+
 def _problem(group: type[BaseSettings], error: Any) -> str:
     name = str(error["loc"][0]) if error["loc"] else ""
     field = group.model_fields.get(name)
@@ -405,6 +437,8 @@ def load_settings(overrides: Mapping[str, str] | None = None) -> Settings:
         make: Callable[..., BaseSettings] = group  # its own parameters are pydantic-settings' switches, not our fields
         try:
             groups[name] = make(**values)
+        except (OSError, UnicodeDecodeError) as error:
+            raise SettingsError([f".env: can't be read: {error}"]) from None
         except ValidationError as error:
             problems.extend(_problem(group, entry) for entry in error.errors())
             # With its wrong values set aside the group can still be held against the others.

@@ -25,6 +25,7 @@ from core.clients.embedded_redis import (
     prepare_embedded_redis,
 )
 from core.instance_lock import InstanceLock, InstanceLocked, acquire_instance_lock
+from core.private_folder import NotPrivate, private_folder
 from core.settings import Settings, SettingsError, embedded_database, load_settings
 from core.supervisor import ChildSpec, Supervisor, die_with_parent
 from migrations.head import UnknownRevision, current_is_head
@@ -34,6 +35,7 @@ BACKLOG = 2048
 PROBE_TIMEOUT_SECONDS = 5
 REDIS_LOAD_TIMEOUT_SECONDS = 300
 REDIS_STAGE, PYTHON_STAGE = 0, 1
+SHARED_MEMORY = Path("/dev/shm")  # of Linux
 ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 
 
@@ -43,7 +45,7 @@ class StartError(Exception):
 
 @dataclass(frozen=True)
 class Folders:
-    """What the leader makes in DATA_DIR (absolute); `run` holds nothing that has to outlive the tree."""
+    """What the leader makes in DATA_DIR (absolute); `run` and `metrics` hold nothing that has to outlive the tree."""
 
     data: Path
     run: Path
@@ -62,6 +64,7 @@ def main() -> int:
             with contextlib.closing(listen(settings.server.host, settings.server.port)) as listener:
                 return Leader(settings, folders, lock, listener).serve()
         finally:
+            shutil.rmtree(folders.metrics, ignore_errors=True)
             lock.release()
     except SettingsError as error:
         print(error, file=sys.stderr)
@@ -87,17 +90,30 @@ def report(line: str) -> None:
 def make_folders(data_dir: Path) -> Folders:
     """Make the folders, and prove that DATA_DIR can be written."""
     data = data_dir.expanduser().absolute()
-    run, metrics = data / "run", data / "run" / "metrics"
+    run = data / "run"
     try:
         data.mkdir(mode=0o700, parents=True, exist_ok=True)
         run.mkdir(mode=0o700, exist_ok=True)
-        metrics.mkdir(exist_ok=True)
         proof = data / f".writable-{os.getpid()}"
         proof.touch()
         proof.unlink()
+        metrics = _metrics_folder(run)
     except OSError as error:
         raise StartError(f"DATA_DIR {data} can't be written: {error.strerror}") from error
     return Folders(data, run, metrics)
+
+
+def _metrics_folder(run: Path) -> Path:
+    """Their files are mapped into memory, and a full disk under such a file kills the process that counts (SIGBUS).
+
+    So they lie in shared memory where there is any.
+    """
+    try:
+        return private_folder(SHARED_MEMORY, run)
+    except (NotPrivate, OSError):
+        folder = run / "metrics"
+        folder.mkdir(exist_ok=True)
+        return folder
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -137,8 +153,8 @@ class Leader:
 
     def serve(self) -> int:
         """Exit code of the whole; see `Supervisor.run`."""
-        shutil.rmtree(self._folders.metrics)
-        self._folders.metrics.mkdir()
+        for left in self._folders.metrics.iterdir():
+            left.unlink()
         self._upgrade_database()
         specs = []
         if self._settings.redis.redis_url is None:

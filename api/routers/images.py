@@ -79,7 +79,7 @@ async def _open(image_id: str, query: LinkQuery, services: Container, caller: Ca
 
 
 async def _bytes(request: Request, image: Image, services: Container, headers: dict[str, str]) -> Response:
-    asked = request.headers.get("range")
+    asked = request.headers.get("range") if request.method == "GET" else None  # it has no meaning for any other
     if_range = request.headers.get("if-range")
     try:
         part = parse_range(asked, image.size) if if_range in {None, headers["etag"]} else None

@@ -1,23 +1,37 @@
 """/api/quota: what the caller may still make today."""
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Depends, Request, Response, Security
 
-from api.dependencies import CurrentCaller, KeyBeside, Services
+from api.context import services_of
+from api.dependencies import BEARER, CurrentCaller, KeyBeside, Services, key_beside, key_documented, reading_caller
 from api.errors import errors
+from api.lean_route import LeanRoute
 from api.schemas.quota import QuotaCheckBody, QuotaCheckRead, QuotaRead
 from core.errors import PayloadTooLarge, RateLimited, RequestTimeout, Unauthorized
 from services.generation.service import is_metered, quota_identity
 from services.providers.errors import InvalidApiKey
 from services.quota.models import mode_key
 
+reads = APIRouter(prefix="/api/quota", tags=["quota"], route_class=LeanRoute)
 router = APIRouter(prefix="/api/quota", tags=["quota"])
 
 
-@router.get("", responses=errors(Unauthorized, InvalidApiKey, RateLimited))
-async def read_quota(caller: CurrentCaller, own_key: KeyBeside, services: Services) -> QuotaRead:
+@reads.get(
+    "",
+    response_model=QuotaRead,
+    responses=errors(Unauthorized, InvalidApiKey, RateLimited),
+    dependencies=[Security(BEARER), Depends(key_documented)],
+)
+async def read_quota(request: Request) -> Response:
     """The day's pool and the caller's own limits."""
+    services = services_of(request)
+    caller = await reading_caller(request, await BEARER(request))
+    own_key = await key_beside(request.headers.get("x-api-key"))
     metered = services.settings.quota.trial_enabled and is_metered(caller, own_key is not None)
-    return QuotaRead.of(await services.quota.status(quota_identity(caller), metered=metered))
+    return Response(
+        QuotaRead.json_of(await services.quota.status(quota_identity(caller), metered=metered)),
+        media_type="application/json",
+    )
 
 
 @router.post("/check", responses=errors(Unauthorized, InvalidApiKey, PayloadTooLarge, RequestTimeout, RateLimited))

@@ -2,6 +2,7 @@
 
 import re
 from datetime import UTC, date, datetime, timedelta
+from functools import lru_cache
 from typing import Annotated, Any, Literal, Self
 
 import orjson
@@ -11,10 +12,11 @@ from pydantic_core import PydanticCustomError
 from api.schemas.common import RequestModel, ShortText, Timestamp
 from core.clock import from_datetime, rfc3339
 from services.history.links import LinkService
-from services.history.models import HistoryFilter, Image, Page, Sort
+from services.history.models import HistoryFilter, Image, ListedImage, Page, Sort
 
 Mode = Literal["basic", "search", "blend", "style", "batch", "chat", "edit"]
 MAX_OFFSET = 2**31 - 1
+MAX_KNOWN_ENTRIES = 2048  # of some 2 KB
 _DAY = re.compile(r"\d{4}-\d\d-\d\d")
 
 
@@ -100,7 +102,7 @@ class ImageRead(BaseModel):
 
     @classmethod
     def of(cls, image: Image, links: LinkService, base_url: str, now: int) -> Self:
-        return cls.model_validate(_fields(image, links, base_url, now))
+        return cls.model_validate(_fields(image, links, base_url, links.expires_at(now)))
 
 
 class ImageDetailRead(ImageRead):
@@ -117,7 +119,7 @@ class ImageDetailRead(ImageRead):
             "thinking": image.thinking,
             "search_sources": image.search_sources,
         }
-        return cls.model_validate(_fields(image, links, base_url, now) | long_texts)
+        return cls.model_validate(_fields(image, links, base_url, links.expires_at(now)) | long_texts)
 
 
 class HistoryRead(BaseModel):
@@ -130,9 +132,10 @@ class HistoryRead(BaseModel):
     @staticmethod
     def json_of(page: Page, links: LinkService, base_url: str, now: int) -> bytes:
         """The body of a page. It is asked for more than anything else, so no model is built only to be taken apart."""
+        expires_at = links.expires_at(now)
         return orjson.dumps(
             {
-                "items": [_fields(image, links, base_url, now) for image in page.items],
+                "items": [_entry(image, links, base_url, expires_at) for image in page.items],
                 "total": page.total,
                 "limit": page.limit,
                 "offset": page.offset,
@@ -141,8 +144,14 @@ class HistoryRead(BaseModel):
         )
 
 
-def _fields(image: Image, links: LinkService, base_url: str, now: int) -> dict[str, Any]:
-    image_url, thumbnail_url = links.urls(base_url, image, now)
+@lru_cache(MAX_KNOWN_ENTRIES)
+def _entry(image: ListedImage, links: LinkService, base_url: str, expires_at: int) -> orjson.Fragment:
+    """One entry as JSON. People come back to the page that they have just seen, and its links are still the same."""
+    return orjson.Fragment(orjson.dumps(_fields(image, links, base_url, expires_at)))
+
+
+def _fields(image: Image | ListedImage, links: LinkService, base_url: str, expires_at: int) -> dict[str, Any]:
+    image_url, thumbnail_url = links.urls(base_url, image.id, image.key, expires_at)
     return {
         "id": image.id,
         "prompt": image.prompt,
@@ -157,7 +166,7 @@ def _fields(image: Image, links: LinkService, base_url: str, now: int) -> dict[s
         "session_id": image.session_id,
         "chat_index": image.chat_index,
         "task_id": image.task_id,
-        "is_favorite": image.is_favorite,
+        "is_favorite": bool(image.is_favorite),
         "width": image.width,
         "height": image.height,
         "size": image.size,

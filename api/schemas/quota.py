@@ -2,6 +2,7 @@
 
 from typing import Literal, Self
 
+import orjson
 from pydantic import BaseModel, ConfigDict, Field
 
 from api.schemas.common import RequestModel, Timestamp
@@ -39,6 +40,11 @@ class QuotaRead(BaseModel):
     @classmethod
     def of(cls, status: QuotaStatus) -> Self:
         return cls.model_validate(status.as_details())
+
+    @staticmethod
+    def json_of(status: QuotaStatus) -> bytes:
+        """The body, without a model that is built only to be taken apart."""
+        return orjson.dumps(status.as_details())
 
 
 class QuotaCheckBody(RequestModel):

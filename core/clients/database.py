@@ -5,13 +5,16 @@ connection: one hop for a whole transaction, where an async driver needs one for
 """
 
 import asyncio
+import sqlite3
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Engine, MetaData, create_engine, event
+from sqlalchemy import Connection, Engine, MetaData, Select, create_engine, event
+from sqlalchemy.dialects import sqlite
 from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.pool import NullPool
 
@@ -21,6 +24,11 @@ Result = TypeVar("Result")
 
 READERS = 4
 BUSY_TIMEOUT_SECONDS = 10
+# Of SQLite's virtual machine, at least this and at most twice as many: a page of history needs some 3,000, and 20,000
+# take about a quarter of a millisecond.
+INLINE_INSTRUCTIONS = 20_000
+# After a statement that was too long, so that trying costs next to nothing where most are.
+INLINE_PAUSE_SECONDS = 1.0
 
 metadata = MetaData(
     naming_convention={
@@ -69,39 +77,86 @@ class Database:
 
     def __init__(self, path: Path, busy_timeout_seconds: float = BUSY_TIMEOUT_SECONDS) -> None:
         self._engine = make_sqlite_engine(path, busy_timeout_seconds)
+        self._named = sqlite.dialect(paramstyle="named")
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="db-write")
         self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="db-read")
         self._local = threading.local()
         self._connections: list[Connection] = []
+        self._inline: Connection | None = None
+        self._inline_again_at = 0.0
+        self._inline_ticks = 0
 
     async def read(self, work: Callable[[Connection], Result]) -> Result:
         """Run `work` in a read transaction. Raises DependencyUnavailable when the database fails."""
-        return await self._run(self._readers, work, immediate=False)
+        return await self._run(self._readers, self._transact, work, False)
 
     async def write(self, work: Callable[[Connection], Result]) -> Result:
         """Run `work` in a write transaction, committed at its end, rolled back when it raises.
 
         Raises IntegrityError for a row that breaks a constraint, else as `read`.
         """
-        return await self._run(self._writer, work, immediate=True)
+        return await self._run(self._writer, self._transact, work, True)
+
+    def compiled(self, statement: Select[Any]) -> str:
+        """For `row`: the text of a statement, its values by name."""
+        return str(statement.compile(dialect=self._named))
+
+    async def row(self, statement: str, values: Mapping[str, Any]) -> tuple[Any, ...]:
+        """The one row of one short statement that is asked for often. Raises as `read`.
+
+        It sees one state of the database by itself, so no transaction is needed around it. It runs on the event loop as
+        long as it is done within INLINE_INSTRUCTIONS, a fraction of a millisecond, else in a thread: handing a thread
+        the interpreter and taking it back costs a multiple of reading twenty rows (docs/adr/0005).
+        """
+        if self._inline_again_at <= time.monotonic():
+            try:
+                return self._inline_row(statement, values)
+            except sqlite3.Error:
+                # Too long, or an error, which the thread will meet again and tell of.
+                self._inline_again_at = time.monotonic() + INLINE_PAUSE_SECONDS
+        return await self._run(self._readers, self._fetch, statement, values)
 
     async def close(self) -> None:
         for executor in (self._writer, self._readers):
             await asyncio.to_thread(executor.shutdown)
-        for connection in self._connections:
+        for connection in (*self._connections, *([] if self._inline is None else [self._inline])):
             connection.close()
         self._engine.dispose()
 
-    async def _run(
-        self, executor: ThreadPoolExecutor, work: Callable[[Connection], Result], *, immediate: bool
-    ) -> Result:
-        loop = asyncio.get_running_loop()
+    @staticmethod
+    async def _run(executor: ThreadPoolExecutor, work: Callable[..., Result], *args: Any) -> Result:
         try:
-            return await loop.run_in_executor(executor, self._transact, work, immediate)
+            return await asyncio.get_running_loop().run_in_executor(executor, work, *args)
         except IntegrityError:
             raise
         except DBAPIError as error:
             raise DependencyUnavailable("database", str(error.orig)) from error
+        except sqlite3.Error as error:
+            raise DependencyUnavailable("database", str(error)) from error
+
+    def _inline_row(self, statement: str, values: Mapping[str, Any]) -> tuple[Any, ...]:
+        if self._inline is None:
+            self._inline = self._engine.connect()
+            driver = _driver_of(self._inline)
+            driver.execute("PRAGMA busy_timeout=0")
+            driver.set_progress_handler(self._goes_on_too_long, INLINE_INSTRUCTIONS)
+        self._inline_ticks = 0
+        row: tuple[Any, ...] = _driver_of(self._inline).execute(statement, values).fetchone()
+        return row
+
+    def _goes_on_too_long(self) -> bool:
+        # SQLite counts on from where a statement that is kept ended the last time, so the first tick may come at once.
+        self._inline_ticks += 1
+        return self._inline_ticks > 1
+
+    def _fetch(self, statement: str, values: Mapping[str, Any]) -> tuple[Any, ...]:
+        connection = self._thread_connection(immediate=False)
+        try:
+            row: tuple[Any, ...] = _driver_of(connection).execute(statement, values).fetchone()
+        except sqlite3.Error:
+            self._drop(connection)
+            raise
+        return row
 
     def _transact(self, work: Callable[[Connection], Result], immediate: bool) -> Result:
         connection = self._thread_connection(immediate)
@@ -111,12 +166,15 @@ class Database:
         except IntegrityError:
             raise
         except DBAPIError:
-            # It may keep what it has read of a file that was broken: the next transaction opens another.
-            self._local.connection = None
-            self._connections.remove(connection)
-            connection.invalidate()
-            connection.close()
+            self._drop(connection)
             raise
+
+    def _drop(self, connection: Connection) -> None:
+        """It may keep what it has read of a file that was broken: the next transaction opens another."""
+        self._local.connection = None
+        self._connections.remove(connection)
+        connection.invalidate()
+        connection.close()
 
     def _thread_connection(self, immediate: bool) -> Connection:
         connection: Connection | None = getattr(self._local, "connection", None)
@@ -125,3 +183,9 @@ class Database:
             self._local.connection = connection
             self._connections.append(connection)
         return connection
+
+
+def _driver_of(connection: Connection) -> sqlite3.Connection:
+    driver = connection.connection.driver_connection
+    assert isinstance(driver, sqlite3.Connection)
+    return driver

@@ -5,10 +5,8 @@ No TCP port is opened; the socket lies in a folder that only its owner may enter
 
 import asyncio
 import contextlib
-import hashlib
 import os
 import socket
-import stat
 import subprocess
 import tempfile
 import time
@@ -18,10 +16,10 @@ from importlib.metadata import distribution
 from pathlib import Path
 from urllib.parse import quote
 
+from core.private_folder import PRIVATE, NotPrivate, private_folder
 from core.supervisor import die_with_parent
 
 PROCESS_NAME = "nbl-redis"
-PRIVATE = 0o700
 # sockaddr_un holds 104 bytes on macOS and 108 on Linux, with the final zero.
 LONGEST_SOCKET_PATH = 100
 PING_TIMEOUT_SECONDS = 0.5
@@ -142,13 +140,10 @@ def _socket_path(run: Path) -> Path:
     path = run / "redis.sock"
     if len(os.fsencode(path)) <= LONGEST_SOCKET_PATH:
         return path
-    digest = hashlib.sha256(os.fsencode(run)).hexdigest()[:16]
-    folder = Path(tempfile.gettempdir()) / f"nbl-{os.getuid()}-{digest}"
-    folder.mkdir(mode=PRIVATE, exist_ok=True)
-    # Anyone may make a folder of that name there: one that is not ours alone could lead our data elsewhere.
-    found = folder.lstat()
-    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
-        raise EmbeddedRedisError(f"{folder} must be a folder that belongs to this user alone; remove it")
+    try:
+        folder = private_folder(Path(tempfile.gettempdir()), run)
+    except NotPrivate as error:
+        raise EmbeddedRedisError(str(error)) from error
     path = folder / "redis.sock"
     if len(os.fsencode(path)) > LONGEST_SOCKET_PATH:
         raise EmbeddedRedisError(f"{path} is too long for a socket; set TMPDIR or DATA_DIR to a shorter path")

@@ -1,17 +1,21 @@
-"""The Redis client: one pool a process that waits rather than fails when it is full."""
+"""The Redis clients: one that all requests of a process share, and a pool that waits rather than fails when full."""
 
 import asyncio
 import re
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from pydantic import SecretStr
 from redis.asyncio import BlockingConnectionPool, Redis
-from redis.asyncio.connection import AbstractConnection
+from redis.asyncio.client import Pipeline
+from redis.asyncio.connection import AbstractConnection, ConnectionPool
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import RedisError
+
+from core.clients.redis_line import RedisLine
 
 Result = TypeVar("Result")
 
@@ -78,9 +82,76 @@ class QueueingPool(BlockingConnectionPool):
         await super().release(connection)
 
 
+class SharedRedis(Redis):
+    """redis-py's commands over one line that all callers share."""
+
+    def __init__(self, line: RedisLine, pool: ConnectionPool) -> None:
+        super().__init__(connection_pool=pool)
+        self._line = line
+
+    async def execute_command(self, *args: Any, **options: Any) -> Any:
+        (reply,) = await self._line.send([_words(args)])
+        if isinstance(reply, RedisError):
+            raise reply
+        return _understood(self, args, options, reply)
+
+    def pipeline(self, transaction: bool = True, shard_hint: str | None = None) -> "SharedPipeline":
+        return SharedPipeline(self._line, self, transaction)
+
+    async def aclose(self, close_connection_pool: bool | None = None) -> None:
+        await self._line.close()
+        await super().aclose(close_connection_pool)
+
+
+class SharedPipeline(Pipeline):
+    """Commands that travel together, with `transaction` as one step; WATCH it does not know."""
+
+    def __init__(self, line: RedisLine, client: SharedRedis, transaction: bool) -> None:
+        super().__init__(client.connection_pool, client.response_callbacks, transaction, None)
+        self._line = line
+
+    async def execute(self, raise_on_error: bool = True) -> list[Any]:
+        stack, self.command_stack = self.command_stack, []
+        if not stack:
+            return []
+        commands = [_words(args) for args, _ in stack]
+        if self.is_transaction:
+            *_, replies = before = await self._line.send([("MULTI",), *commands, ("EXEC",)])
+            if isinstance(replies, RedisError):
+                raise next(reply for reply in before if isinstance(reply, RedisError))
+        else:
+            replies = await self._line.send(commands)
+        if raise_on_error:
+            for reply in replies:
+                if isinstance(reply, RedisError):
+                    raise reply
+        return [
+            reply if isinstance(reply, RedisError) else _understood(self, args, options, reply)
+            for (args, options), reply in zip(stack, replies, strict=True)
+        ]
+
+
+def _words(args: tuple[Any, ...]) -> tuple[Any, ...]:
+    """redis-py writes a command of two words as one argument."""
+    return (*args[0].split(), *args[1:]) if " " in args[0] else args
+
+
+def _understood(client: Redis, args: tuple[Any, ...], options: Mapping[str, Any], reply: Any) -> Any:
+    """The reply as redis-py's documentation has it: a dict for HGETALL and so on."""
+    understand = client.response_callbacks.get(args[0])
+    if understand is None:
+        return reply
+    # "keys" is for its cache alone.
+    return understand(reply, **{name: value for name, value in options.items() if name != "keys"})
+
+
 def open_redis(url: SecretStr) -> Redis:
-    """Open a client that answers text; its commands raise `redis.exceptions.RedisError` when Redis is away."""
-    return Redis.from_pool(open_pool(url, decode_responses=True))
+    """Open a client that answers text; its commands raise `redis.exceptions.RedisError` when Redis is away.
+
+    Nothing that blocks inside Redis may be asked of it.
+    """
+    pool = open_pool(url, decode_responses=True)
+    return SharedRedis(RedisLine(pool, SOCKET_TIMEOUT_SECONDS), pool)
 
 
 def open_pool(

@@ -21,7 +21,8 @@ SESSION = RedisKey("session:{sid}", "hash: user, role, times, browser of one sig
 USER_SESSIONS = RedisKey("user:{user_id}:sessions", "set: ids of a user's sessions", SESSION_TTL_SECONDS)
 REFRESH = RedisKey("refresh:{hash}", "hash: session of a refresh token, when it was used", SESSION_TTL_SECONDS)
 
-# KEYS: the token's entry, its successor's.   ARGV: prefix of session keys, now (ms), grace (ms), ttl (s)
+# KEYS: the token's entry, its successor's.
+# ARGV: prefix of session keys, now (ms), grace (ms), ttl (s), the keys of users' sessions up to and after the user's id
 _ROTATE = """
 local entry = redis.call('HMGET', KEYS[1], 'session', 'used_at')
 if not entry[1] then return {'unknown'} end
@@ -36,6 +37,7 @@ redis.call('HSET', KEYS[2], 'session', entry[1])
 redis.call('EXPIRE', KEYS[2], ARGV[4])
 redis.call('EXPIRE', session, ARGV[4])
 redis.call('HSET', session, 'last_active', ARGV[2])
+redis.call('EXPIRE', ARGV[5] .. redis.call('HGET', session, 'user_id') .. ARGV[6], ARGV[4])
 return {'rotated', entry[1]}
 """
 
@@ -127,8 +129,11 @@ class SessionStore:
         """Use a refresh token once; its successor's entry stands afterwards."""
         result, *rest = await self._rotate(
             keys=[REFRESH(hash=fingerprint), REFRESH(hash=successor_fingerprint)],
-            args=[SESSION(sid=""), now_ms(), REFRESH_GRACE_SECONDS * 1000, SESSION_TTL_SECONDS],
-        )
+            args=[
+                SESSION(sid=""), now_ms(), REFRESH_GRACE_SECONDS * 1000, SESSION_TTL_SECONDS,
+                *USER_SESSIONS.pattern.split("{user_id}"),
+            ],
+        )  # fmt: skip
         return Rotation(result, *rest)
 
 

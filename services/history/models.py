@@ -1,7 +1,7 @@
 """An image as the history knows it."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from core.clock import Milliseconds
 
@@ -48,6 +48,32 @@ class Image:
     deleted_at: Milliseconds | None = None
 
 
+class ListedImage(NamedTuple):
+    """What a list shows of an image: fields of `Image`, without the long texts and what is for us alone.
+
+    `key` is part of a link into a public bucket.
+    """
+
+    id: str
+    prompt: str
+    mode: str
+    aspect_ratio: str
+    resolution: str
+    provider: str
+    model: str
+    duration: float
+    created_at: Milliseconds
+    session_id: str | None
+    chat_index: int | None
+    task_id: str | None
+    is_favorite: bool
+    width: int
+    height: int
+    size: int
+    mime_type: str
+    key: str
+
+
 @dataclass(frozen=True)
 class HistoryFilter:
     """Times are inclusive at the start, exclusive at the end."""
@@ -63,7 +89,7 @@ class HistoryFilter:
 class Page:
     """`total` counts all that fit the filter, not only this page."""
 
-    items: tuple[Image, ...]
+    items: tuple[ListedImage, ...]
     total: int
     limit: int
     offset: int

@@ -21,7 +21,7 @@ class HistoryService:
     def __init__(self, database: Database, storage: Storage, settings: StorageSettings) -> None:
         self._database = database
         self._storage = storage
-        self._pages = store.PageStatements()
+        self._pages = store.PageStatements(database.compiled)
         self._trash_ms = settings.trash_minutes * 60_000
 
     async def add(self, image: Image, charge: Callable[[Connection], None] | None) -> bool:
@@ -45,10 +45,9 @@ class HistoryService:
         return True
 
     async def page(self, user_id: str, where: HistoryFilter, sort: Sort, limit: int, offset: int) -> Page:
-        items, total = await self._database.read(
-            lambda connection: self._pages.list_images(connection, user_id, where, sort, limit, offset)
-        )
-        return Page(tuple(items), total, limit, offset)
+        statement, values = self._pages.page(user_id, where, sort, limit, offset)
+        items, total = store.page_of(await self._database.row(statement, values))
+        return Page(items, total, limit, offset)
 
     async def get(self, user_id: str, image_id: str) -> Image:
         """One image of the caller's history. Raises NotFound, also for another's, an unlisted or a deleted one."""

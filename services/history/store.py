@@ -1,8 +1,9 @@
 """The image index."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
+import orjson
 from sqlalchemy import (
     BigInteger,
     Boolean,
@@ -29,7 +30,7 @@ from sqlalchemy import (
 
 from core.clients.database import metadata
 from core.clock import Milliseconds
-from services.history.models import HistoryFilter, Image, Sort
+from services.history.models import HistoryFilter, Image, ListedImage, Sort
 
 images = Table(
     "images",
@@ -98,26 +99,29 @@ def get_image(connection: Connection, image_id: str) -> Image | None:
 
 
 class PageStatements:
-    """The statements of lists, each built once: building one anew costs more than running it."""
+    """The statements of lists, each built and compiled once: doing it anew costs more than running it."""
 
-    def __init__(self) -> None:
-        self._built: dict[tuple[tuple[str, ...], Sort], tuple[Select[Any], Select[Any]]] = {}
+    def __init__(self, compiled: Callable[[Select[Any]], str]) -> None:
+        self._compiled = compiled
+        self._known: dict[tuple[tuple[str, ...], Sort], str] = {}
 
-    def list_images(
-        self, connection: Connection, user_id: str, where: HistoryFilter, sort: Sort, limit: int, offset: int
-    ) -> tuple[list[Image], int]:
-        """One page and the exact total."""
-        asked = {name: value for name, value in vars(where).items() if value not in (None, False)}
-        shape = (tuple(asked), sort)
-        if shape not in self._built:
-            self._built[shape] = _page_statements(tuple(asked), sort)
-        page, total = self._built[shape]
-        values = asked | {"user_id": user_id}
-        rows = connection.execute(page, values | {"limit": limit, "offset": offset})
-        return [_image(row) for row in rows], connection.execute(total, values).scalar_one()
+    def page(
+        self, user_id: str, where: HistoryFilter, sort: Sort, limit: int, offset: int
+    ) -> tuple[str, dict[str, Any]]:
+        """A statement whose one row `page_of` understands, and its values."""
+        values = {name: value for name, value in vars(where).items() if value not in (None, False)}
+        shape = (tuple(values), sort)
+        if shape not in self._known:
+            self._known[shape] = self._compiled(_page_statement(*shape))
+        return self._known[shape], values | {"user_id": user_id, "limit": limit, "offset": offset}
 
 
-def _page_statements(asked: tuple[str, ...], sort: Sort) -> tuple[Select[Any], Select[Any]]:
+def _page_statement(asked: tuple[str, ...], sort: Sort) -> Select[Any]:
+    """The exact total, and the page as one JSON text.
+
+    Each row that SQLite hands over lets go of the interpreter and waits to have it back; with one row for all of them a
+    busy process answers twice as many pages (docs/adr/0005).
+    """
     known: dict[str, ColumnElement[bool]] = {
         "mode": images.c.mode == bindparam("mode"),
         "session_id": images.c.session_id == bindparam("session_id"),
@@ -126,10 +130,17 @@ def _page_statements(asked: tuple[str, ...], sort: Sort) -> tuple[Select[Any], S
         "date_to": images.c.created_at < bindparam("date_to"),
     }
     condition = and_(images.c.user_id == bindparam("user_id"), _shown, *(known[name] for name in asked))
-    page = select(*_list_columns).where(condition).order_by(*_ORDERS[sort])
-    return page.limit(bindparam("limit")).offset(bindparam("offset")), select(func.count()).select_from(images).where(
-        condition
-    )
+    columns = [images.c[name] for name in ListedImage._fields]
+    page = select(*columns).where(condition).order_by(*_ORDERS[sort])
+    rows = page.limit(bindparam("limit")).offset(bindparam("offset")).subquery()
+    total = select(func.count()).select_from(images).where(condition).scalar_subquery()
+    return select(total, select(func.json_group_array(func.json_array(*rows.c))).scalar_subquery())
+
+
+def page_of(row: tuple[Any, ...]) -> tuple[tuple[ListedImage, ...], int]:
+    """The images of a page, and the total."""
+    total, rows = row
+    return tuple(map(ListedImage._make, orjson.loads(rows))), total
 
 
 def set_deleted(connection: Connection, user_id: str, image_id: str, deleted_at: Milliseconds | None) -> bool:

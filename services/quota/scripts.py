@@ -9,7 +9,7 @@ local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 """
 
-# KEYS: global, user, guests ('' for none), reservations, reservation
+# KEYS: global, user, guests ('' for none), reservations, reservation, user on the day that the cooldown reaches back to
 # ARGV: id, mode, points, count, pool limit, share limit, mode limit, cooldown, lifetime, ttl of counters (s),
 #       user id, guest address, day, note
 RESERVE = (
@@ -24,8 +24,9 @@ end
 if redis.call('HEXISTS', KEYS[1], 'global_used') == 0 then return {'unknown_day'} end
 local points, count = tonumber(ARGV[3]), tonumber(ARGV[4])
 local cooldown = tonumber(ARGV[8])
-local last = tonumber(redis.call('HGET', KEYS[2], 'last_generation'))
-if last and now - last < cooldown then return {'cooldown', tostring(cooldown - (now - last))} end
+local function generated(key) return tonumber(redis.call('HGET', key, 'last_generation')) or 0 end
+local last = math.max(generated(KEYS[2]), generated(KEYS[6]))
+if now - last < cooldown then return {'cooldown', tostring(cooldown - (now - last))} end
 local function used(key, field) return tonumber(redis.call('HGET', key, field)) or 0 end
 if used(KEYS[1], 'global_used') + points > tonumber(ARGV[5]) then return {'pool'} end
 if KEYS[3] ~= '' and used(KEYS[3], 'points') + points > tonumber(ARGV[6]) then return {'guest_share'} end

@@ -7,7 +7,7 @@ from redis.exceptions import RedisError
 from sqlalchemy import Connection
 
 from core.clients.database import Database
-from core.clock import next_utc_day, now_ms, utc_day
+from core.clock import Milliseconds, next_utc_day, now_ms, utc_day
 from core.errors import DependencyUnavailable
 from core.logging import get_logger
 from core.metrics import Metrics
@@ -119,7 +119,8 @@ class QuotaService:
     async def status(self, identity: QuotaIdentity, *, metered: bool = True) -> QuotaStatus:
         """What a caller may still do today; `metered` False: own key or admin, the numbers are for information."""
         now = now_ms()
-        counters = await self._counters(identity, utc_day(now))
+        cooldown_since = now - int(self._settings.trial_cooldown_seconds * 1000)
+        counters = await self._counters(identity, utc_day(now), cooldown_since)
         return self._status(counters, identity, metered)
 
     async def measure(self) -> None:
@@ -184,9 +185,9 @@ class QuotaService:
             await self.rebuild(wanted.day)
         raise DependencyUnavailable("redis", "quota counters keep changing while they are rebuilt")
 
-    async def _counters(self, identity: QuotaIdentity, day: str) -> Counters:
+    async def _counters(self, identity: QuotaIdentity, day: str, cooldown_since: Milliseconds) -> Counters:
         for _ in range(REBUILD_TRIES):
-            counters = await self._store.counters(identity, day)
+            counters = await self._store.counters(identity, day, cooldown_since)
             if counters.known:
                 return counters
             await self.rebuild(day)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from redis.asyncio import Redis
 
 from core.clients.redis import RedisKey, reply
-from core.clock import Milliseconds
+from core.clock import Milliseconds, utc_day
 from services.quota import scripts
 from services.quota.models import LedgerTotals, QuotaIdentity, Reservation
 
@@ -70,8 +70,10 @@ class QuotaStore:
 
     async def reserve(self, reservation: Reservation, limits: Limits) -> ReserveOutcome:
         identity = reservation.identity
+        # Soon after midnight the last generation may stand in the day before.
+        reaches_back_to = utc_day(reservation.made_at - limits.cooldown)
         result, *rest = await self._reserve(
-            keys=self._keys(reservation),
+            keys=[*self._keys(reservation), USER(date=reaches_back_to, user_id=identity.user_id)],
             args=[
                 reservation.id, reservation.mode, reservation.points, reservation.count,
                 limits.pool, limits.guest_share, limits.mode, limits.cooldown, limits.lifetime, COUNTER_TTL_SECONDS,
@@ -109,13 +111,17 @@ class QuotaStore:
     async def dismiss(self, reservation: Reservation) -> None:
         await self._dismiss(keys=[RESERVATIONS(), RESERVATION(id=reservation.id)], args=[reservation.id])
 
-    async def counters(self, identity: QuotaIdentity, day: str) -> Counters:
+    async def counters(self, identity: QuotaIdentity, day: str, cooldown_since: Milliseconds | None = None) -> Counters:
+        """`cooldown_since`: a generation since then counts as the last one, also where it was another day's."""
+        earlier_day = day if cooldown_since is None else utc_day(cooldown_since)
         pipeline = self._redis.pipeline(transaction=False)
         pipeline.hgetall(POOL(date=day))
         pipeline.hgetall(USER(date=day, user_id=identity.user_id))
         pipeline.hget(GUESTS(date=day, address=identity.guest_address or "-"), "points")
-        pool, user, guest_points = await pipeline.execute()
-        last = user.get("last_generation")
+        if earlier_day != day:
+            pipeline.hget(USER(date=earlier_day, user_id=identity.user_id), "last_generation")
+        pool, user, guest_points, *earlier = await pipeline.execute()
+        last = user.get("last_generation") or next(iter(earlier), None)
         return Counters(
             known="global_used" in pool,
             pool=int(pool.get("global_used", 0)),

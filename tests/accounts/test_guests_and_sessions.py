@@ -228,6 +228,22 @@ async def test_using_a_session_prolongs_it(service: RunningService, redis: SyncR
     assert now_ms() - int(redis.hget(keys[0], "last_active") or 0) < 30_000
 
 
+async def test_refreshing_prolongs_the_session_and_the_list_that_it_is_ended_by(
+    service: RunningService, redis: SyncRedis
+) -> None:
+    """A client that only refreshes is never seen using its session: without the list it could not be signed out."""
+    guest = await service.guest()
+    keys = [key for pattern in ("session:*", "user:*:sessions") for key in redis.scan_iter(pattern)]
+    assert len(keys) == 2
+    for key in keys:
+        redis.expire(key, 60)
+    tokens = (await refresh(service, guest.tokens["refresh_token"])).json()
+
+    assert all(redis.ttl(key) > 6 * 24 * 3600 for key in keys)
+    client = service.with_headers(Authorization=f"Bearer {tokens['access_token']}")
+    assert (await client.post("/api/auth/logout")).status_code == 200
+
+
 async def test_nothing_in_redis_can_be_used_as_a_token(service: RunningService, redis: SyncRedis) -> None:
     guest = await service.guest()
     rotated = (await refresh(service, guest.tokens["refresh_token"])).json()

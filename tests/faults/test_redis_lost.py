@@ -8,10 +8,11 @@ from pathlib import Path
 import httpx
 import pytest
 from pydantic import SecretStr
+from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from benchmarks.gemini_standin import GeminiStandin
-from core.clients.redis import MAX_CONNECTIONS, open_redis
+from core.clients.redis import MAX_CONNECTIONS, open_pool, open_redis
 from tests.faults.support import (
     OwnRedis,
     balanced_books,
@@ -60,6 +61,11 @@ def settings(gemini: GeminiStandin) -> dict[str, str]:
 @pytest.fixture
 def outages(soak: bool) -> int:
     return 5 if soak else 1
+
+
+def pooled(url: SecretStr) -> Redis:
+    """As the queue's client is made."""
+    return Redis.from_pool(open_pool(url, decode_responses=True))
 
 
 class Case:
@@ -199,9 +205,12 @@ def answers(installation: Installation) -> bool:
         return False
 
 
-async def test_more_commands_at_once_than_connections_are_told_of_a_redis_that_hangs(redis: OwnRedis) -> None:
+@pytest.mark.parametrize("open_client", [open_redis, pooled], ids=["shared", "pooled"])
+async def test_more_commands_at_once_than_connections_are_told_of_a_redis_that_hangs(
+    redis: OwnRedis, open_client: Callable[[SecretStr], Redis]
+) -> None:
     """Those for whom no connection is free do not wait for one time-out after the other."""
-    async with open_redis(SecretStr(redis.url)) as client:
+    async with open_client(SecretStr(redis.url)) as client:
         assert await client.ping()
         redis.pause()
         begun = time.monotonic()
@@ -215,7 +224,7 @@ async def test_more_commands_at_once_than_connections_are_told_of_a_redis_that_h
 
 
 async def test_more_commands_at_once_than_connections_wait_for_a_redis_that_is_only_busy(redis: OwnRedis) -> None:
-    async with open_redis(SecretStr(redis.url)) as client:
+    async with pooled(SecretStr(redis.url)) as client:
         command: Callable[..., Awaitable[object]] = client.execute_command
         waiting = [command("BLPOP", "nothing", "0.1") for _ in range(15 * MAX_CONNECTIONS)]
         assert set(await asyncio.gather(*waiting)) == {None}

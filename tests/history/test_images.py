@@ -179,6 +179,8 @@ async def test_head_tells_what_get_would_send(shelf: RunningService, made: Made,
     assert (head.status_code, head.content) == (200, b"")
     for name in ("content-length", "content-type", "etag", "cache-control", "accept-ranges"):
         assert head.headers[name] == got.headers[name], name
+    part = await shelf.client.head(made.link, headers={"Range": "bytes=0-9"})
+    assert (part.status_code, part.headers["content-length"]) == (200, got.headers["content-length"])
     small = await shelf.client.head(made.thumbnail)
     assert (small.status_code, small.headers["content-type"], small.content) == (200, "image/webp", b"")
     assert (await shelf.client.head(f"/api/images/{made.id}")).status_code == 401

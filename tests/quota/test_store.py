@@ -2,10 +2,11 @@
 
 import asyncio
 from dataclasses import replace
+from datetime import UTC, datetime
 
 import pytest
 
-from core.clock import now_ms, utc_day
+from core.clock import from_datetime, now_ms, utc_day
 from core.ids import new_id
 from services.quota.errors import Cooldown, QuotaExceeded
 from services.quota.models import QuotaIdentity, Reservation
@@ -130,6 +131,21 @@ async def test_the_cooldown_ends(open_quota: OpenParts) -> None:
             except Cooldown:
                 await asyncio.sleep(0.02)
     assert (await parts.counters(utc_day(now_ms()))).pool == 2
+
+
+async def test_the_cooldown_does_not_end_at_midnight(parts: Parts) -> None:
+    store, limits = QuotaStore(parts.redis), replace(AMPLE, cooldown=60_000)
+    before, after = (from_datetime(datetime(2026, 1, 31, 23, 59, 59, tzinfo=UTC)) + ms for ms in (0, 2_000))
+    for day in ("2026-01-31", "2026-02-01"):
+        await parts.quota.rebuild(day)
+    one, other = (
+        Reservation(new_id("call"), QuotaIdentity("usr_a"), "basic_1k", 1, 1, utc_day(at), at) for at in (before, after)
+    )
+
+    assert (await store.reserve(one, limits)).result == "reserved"
+    assert (await store.reserve(other, limits)).result == "cooldown"
+    assert (await store.counters(other.identity, other.day, after - limits.cooldown)).last_generation is not None
+    assert (await store.reserve(other, replace(limits, cooldown=0))).result == "reserved"
 
 
 async def test_a_refused_reservation_takes_nothing_and_starts_no_cooldown(open_quota: OpenParts) -> None:

@@ -208,3 +208,20 @@ def test_the_address_of_a_client_is_known(service: Installation) -> None:
         headers = {"Authorization": f"Bearer {tokens['access_token']}"}
         sessions = client.get("/api/auth/sessions", headers=headers).json()["sessions"]
     assert [session["address"] for session in sessions] == ["127.0.0.1"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux shows what a process has mapped")
+def test_a_disk_that_is_full_kills_no_process_by_its_metrics(service: Installation) -> None:
+    """A write to a mapped file whose disk is full is a SIGBUS, so no such file of metrics may lie on that disk."""
+    leader = service.start()
+    metrics = [path for child in named(leader, "nbl-api") for path in mapped_files(child) if path.match("counter_*.db")]
+    assert len(metrics) == 1
+    assert not metrics[0].is_relative_to(service.data)
+
+    leader.send_signal(signal.SIGTERM)
+    assert leader.wait(STOP_SECONDS) == 0
+    assert not metrics[0].parent.exists()
+
+
+def mapped_files(process: psutil.Process) -> list[Path]:
+    return [Path(mapped.path) for mapped in process.memory_maps()]

@@ -4,6 +4,8 @@ import asyncio
 import shutil
 import sqlite3
 import sys
+import threading
+import time
 from collections.abc import AsyncIterator
 from contextlib import closing
 from pathlib import Path
@@ -271,3 +273,60 @@ def test_the_schema_goes_down_and_up_again(empty_database: Path, tmp_path: Path)
         with engine.connect() as connection:
             assert set(inspect(connection).get_table_names()) - {"alembic_version"} == expected
     engine.dispose()
+
+
+class TestRow:
+    """One statement that is asked for often, on the event loop while it is short."""
+
+    COUNT = "WITH RECURSIVE up(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM up WHERE n < :upto) SELECT count(*) FROM up"
+
+    async def test_answers_the_one_row(self, database: Database) -> None:
+        await database.write(lambda connection: insert(connection, 7))
+        assert await database.row("SELECT n, writer FROM numbers WHERE n = :n", {"n": 7}) == (7, "test")
+
+    async def test_sees_what_was_written_since(self, database: Database) -> None:
+        for number in range(3):
+            await database.write(lambda connection, number=number: insert(connection, number))  # type: ignore[misc]
+            assert await database.row("SELECT count(*) FROM numbers", {}) == (number + 1,)
+
+    async def test_a_short_one_runs_on_the_event_loop_time_and_again(self, database: Database) -> None:
+        for _ in range(1000):
+            await database.row(self.COUNT, {"upto": 100})
+        assert threads_of(database) == []
+
+    async def test_a_long_one_runs_in_a_thread_and_is_whole(self, database: Database) -> None:
+        assert await database.row(self.COUNT, {"upto": 2_000_000}) == (2_000_000,)
+        assert threads_of(database) != []
+
+    async def test_the_event_loop_is_free_while_a_long_one_runs(self, database: Database) -> None:
+        longest = 0.0
+
+        async def watch() -> None:
+            nonlocal longest
+            while True:
+                begun = time.monotonic()
+                await asyncio.sleep(0)
+                longest = max(longest, time.monotonic() - begun)
+
+        watching = asyncio.create_task(watch())
+        begun = time.monotonic()
+        await database.row(self.COUNT, {"upto": 5_000_000})
+        seconds = time.monotonic() - begun
+        watching.cancel()
+        assert longest < seconds / 3
+
+    async def test_a_writer_does_not_stop_it(self, database: Database, path: Path) -> None:
+        await database.write(lambda connection: insert(connection, 1))
+        with closing(sqlite3.connect(path, isolation_level=None)) as writer:
+            writer.execute("BEGIN IMMEDIATE")
+            writer.execute("INSERT INTO numbers VALUES (2, 'other')")
+            assert await database.row("SELECT count(*) FROM numbers", {}) == (1,)
+
+    async def test_what_is_wrong_is_said(self, database: Database) -> None:
+        with pytest.raises(DependencyUnavailable, match="no such table"):
+            await database.row("SELECT n FROM nowhere", {})
+        assert await database.row("SELECT 1", {}) == (1,)
+
+
+def threads_of(database: Database) -> list[str]:
+    return [thread.name for thread in threading.enumerate() if thread.name.startswith("db-read")]

@@ -1,6 +1,8 @@
 """`python -m scripts.serve` as an operator runs it: the real tree of processes, over a folder of its own."""
 
+import contextlib
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -12,6 +14,9 @@ from pathlib import Path
 import httpx
 import psutil
 from redis import Redis
+
+from core.private_folder import private_folder
+from scripts.serve import SHARED_MEMORY
 
 ROOT = Path(__file__).parents[2]
 START_SECONDS = 60
@@ -75,6 +80,8 @@ class Installation:
         ready = eventually(lambda: "is ready" in self.output() or leader.poll() is not None, START_SECONDS)
         assert ready, self.output()
         assert leader.poll() is None, self.output()
+        # It starts last, when the leader has said already that the service is ready.
+        assert eventually(lambda: bool(named(leader, "nbl-worker"))), self.output()
         return leader
 
     def refused(self, **settings: str) -> tuple[int, list[str]]:
@@ -100,6 +107,9 @@ class Installation:
             for process in children:
                 if alive(process):
                     process.kill()
+        # A leader that is killed leaves its metrics in shared memory for the next one on its folder, which never comes.
+        with contextlib.suppress(OSError):
+            shutil.rmtree(private_folder(SHARED_MEMORY, self.data / "run"))
 
 
 def tree_of(leader: subprocess.Popen[bytes]) -> list[psutil.Process]:
