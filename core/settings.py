@@ -178,9 +178,9 @@ class RedisSettings(_Group):
 class StorageSettings(_Group):
     data_dir: Path = Field(Path("data"), description="folder of everything embedded")
     r2_enabled: bool = Field(False, description="keep images in an S3-compatible bucket; false: local files")
-    r2_account_id: str = Field("", description="Cloudflare account id")
-    r2_access_key_id: SecretStr | None = Field(None, description="bucket access key")
-    r2_secret_access_key: SecretStr | None = Field(None, description="bucket secret key")
+    r2_account_id: str = Field("", pattern=r"^[A-Za-z0-9.-]*$", description="Cloudflare account id")
+    r2_access_key_id: HeaderSecret = Field(None, description="bucket access key")
+    r2_secret_access_key: HeaderSecret = Field(None, description="bucket secret key")
     r2_bucket_name: str = Field(
         "nano-banana-images", pattern=BUCKET_NAME, description="bucket of the images; this installation's alone"
     )
