@@ -171,7 +171,9 @@ def object_metadata(image: Image) -> dict[str, str]:
         "model": image.model,
     }
     optional = {"session-id": image.session_id, "chat-index": image.chat_index}
-    return metadata | {name: str(value) for name, value in optional.items() if value is not None}
+    metadata |= {name: str(value) for name, value in optional.items() if value is not None}
+    # A header is ASCII; an operator may have named a model otherwise.
+    return {name: value if value.isascii() else _quoted(value) for name, value in metadata.items()}
 
 
 def _quoted(prompt: str) -> str:

@@ -68,8 +68,8 @@ class BucketOwner:
             owners = await self._owners()
         if not set(self._ids) & set(owners or ()):
             raise ForeignBucket(
-                f"{self._bucket} belongs to another installation, says {OWNER_KEY} in it; take another bucket, or "
-                "delete that object if the other installation is gone for good"
+                f"{self._bucket} belongs to another installation, or to this one under another SECRET_KEY (then set "
+                f"SECRET_KEY_PREVIOUS); {OWNER_KEY} in it says so, and can be deleted if the other one is gone for good"
             )
         if owners != list(self._ids):
             await self._client.put(self._bucket, OWNER_KEY, self._content(), _OPTIONS)
