@@ -21,7 +21,7 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 from botocore.response import StreamingBody
 from pydantic import SecretStr
-from urllib3.exceptions import HTTPError
+from urllib3.exceptions import HTTPError, ProtocolError
 
 from core.clients.s3_errors import BucketUnavailable, KeyMissing, KeyTaken, explained
 from core.clients.s3_transport import CURRENT_WATCH, Transport, Watch
@@ -133,14 +133,15 @@ class S3Client:
                 self._s3.put_object(**parameters, Body=file)
 
         what = f"put {bucket}/{key}"
-        size = await self._in_thread(what, Watch(), SMALL_SECONDS, lambda: path.stat().st_size)
-        await self._attempts(what, SMALL_SECONDS + size / UPLOAD_BYTES_A_SECOND, upload)
+        await self._attempts(what, SMALL_SECONDS + _size(what, path) / UPLOAD_BYTES_A_SECOND, upload)
 
     async def get(self, bucket: str, key: str) -> bytes:
         """The whole object. Raises KeyMissing."""
 
         def download() -> bytes:
-            with contextlib.closing(self._s3.get_object(Bucket=bucket, Key=key)["Body"]) as body:
+            answer = self._s3.get_object(Bucket=bucket, Key=key)
+            _check_whole(answer, "ContentLength", "LastModified")
+            with contextlib.closing(answer["Body"]) as body:
                 return body.read()
 
         return await self._attempts(f"get {bucket}/{key}", WHOLE_SECONDS, download)
@@ -172,10 +173,14 @@ class S3Client:
 
     async def head(self, bucket: str, key: str) -> S3Object:
         """Raises KeyMissing."""
+
+        def look() -> Any:
+            answer = self._s3.head_object(Bucket=bucket, Key=key)
+            _check_whole(answer, "ContentLength", "LastModified")
+            return answer
+
         try:
-            answer = await self._attempts(
-                f"head {bucket}/{key}", SMALL_SECONDS, lambda: self._s3.head_object(Bucket=bucket, Key=key)
-            )
+            answer = await self._attempts(f"head {bucket}/{key}", SMALL_SECONDS, look)
         except KeyMissing:
             # The answer to a HEAD has no body, which would tell a key that is missing from a bucket that is.
             await self.probe(bucket)
@@ -194,22 +199,23 @@ class S3Client:
         """In the order of the keys' UTF-8 bytes."""
         where: dict[str, Any] = {"Bucket": bucket, "Prefix": prefix, "MaxKeys": LIST_PAGE}
         while True:
-            page = await self._attempts(
-                f"list {bucket}/{prefix}", LIST_SECONDS, lambda: self._s3.list_objects_v2(**where)
-            )
+            page = await self._attempts(f"list {bucket}/{prefix}", LIST_SECONDS, partial(self._page, where))
             for entry in page.get("Contents", ()):
                 modified = round(entry["LastModified"].timestamp() * 1000)
                 yield S3Object(entry["Key"], entry["Size"], modified, entry.get("ETag", ""), {})
-            if not page.get("IsTruncated"):
+            if not page["IsTruncated"]:
                 return
             where["ContinuationToken"] = page["NextContinuationToken"]
 
     async def probe(self, bucket: str) -> None:
         """Raises BucketUnavailable unless it is there and lets us in."""
         # Not a HEAD of the bucket: its answer does not say what is wrong, and not every token of an account may ask.
-        await self._attempts(
-            f"probe {bucket}", SMALL_SECONDS, lambda: self._s3.list_objects_v2(Bucket=bucket, MaxKeys=1)
-        )
+        await self._attempts(f"probe {bucket}", SMALL_SECONDS, partial(self._page, {"Bucket": bucket, "MaxKeys": 1}))
+
+    def _page(self, where: Mapping[str, Any]) -> Any:
+        page = self._s3.list_objects_v2(**where)
+        _check_whole(page, "IsTruncated")
+        return page
 
     async def _open(
         self, what: str, bucket: str, key: str, start: int, end: int | None, etag: str
@@ -223,6 +229,7 @@ class S3Client:
 
         def open_body() -> tuple[StreamingBody, Watch, str]:
             answer = self._s3.get_object(**parameters)
+            _check_whole(answer, "ContentLength", "LastModified")
             return answer["Body"], CURRENT_WATCH.get(), answer.get("ETag", "")
 
         try:
@@ -273,3 +280,17 @@ class S3Client:
 def _region(endpoint: str) -> str:
     found = _REGION.match(urlsplit(endpoint).hostname or "")
     return found[1] if found else "auto"
+
+
+def _check_whole(answer: Mapping[str, Any], *names: str) -> None:
+    """An answer that was cut off inside its head looks like one with fewer headers and no body."""
+    if any(name not in answer for name in names):
+        raise ProtocolError("the answer's head is cut off")
+
+
+def _size(what: str, path: Path) -> int:
+    """On the loop: a hop to a thread and back would cost more than this look at a file that was just written."""
+    try:
+        return path.stat().st_size
+    except OSError as error:
+        raise explained(what, error) from error

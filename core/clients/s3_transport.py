@@ -17,7 +17,7 @@ from botocore.awsrequest import AWSPreparedRequest, AWSResponse
 from urllib3 import HTTPConnectionPool, HTTPSConnectionPool, PoolManager, ProxyManager, Timeout
 from urllib3.connection import HTTPConnection, HTTPSConnection
 
-BLOCK_BYTES = 128 * 1024
+BLOCK_BYTES = 512 * 1024
 
 
 class Aborted(OSError):

@@ -109,3 +109,16 @@ async def test_who_is_not_waited_for_any_more_lets_go_of_the_thread(
     await client.close()
     assert time.monotonic() - started < 4
     assert threading.active_count() < before
+
+
+async def test_an_answer_that_is_cut_off_in_its_head_is_no_empty_object(moto: BucketServer, proxy: FaultProxy) -> None:
+    bucket = moto.new_bucket()
+    moto.s3.put_object(Bucket=bucket, Key=KEY, Body=bytes(1000))
+    client = S3Client(S3Access(proxy.url, SecretStr(ACCESS_KEY_ID), SecretStr(SECRET_ACCESS_KEY)))
+    proxy.faults = [Fault("cut_head")]
+    for use in (client.get(bucket, KEY), client.head(bucket, KEY), joined(client.stream(bucket, KEY, 0, None))):
+        with pytest.raises(BucketUnavailable, match="cut off"):
+            await use
+    with pytest.raises(BucketUnavailable, match="cut off"):
+        _ = [found async for found in client.list(bucket, "")]
+    await client.close()

@@ -147,10 +147,11 @@ async def test_an_answer_that_is_lost_once_is_no_second_image(bench: Bench, prox
     assert [entry.endswith(".png") for entry in proxy.seen if entry.startswith("PUT /")].count(True) == 2
 
 
-@pytest.mark.parametrize("harm", ["reset", "half_body", "answer"])
+@pytest.mark.parametrize("harm", ["reset", "half_body", "cut_head", "answer"])
 async def test_a_fault_that_passes_is_not_noticed(bench: Bench, proxy: FaultProxy, harm: str) -> None:
     proxy.faults = [Fault(harm, times=1)]  # type: ignore[arg-type]
     made = await bench.guest.image(include_base64=True)
+    assert (await bench.service.client.get(made["thumbnail_url"])).status_code == 200
     for method in ("thumbnail_url", "image_url"):
         proxy.faults = [Fault(harm, "GET", times=1)]  # type: ignore[arg-type]
         assert (await bench.service.client.get(made[method])).status_code == 200

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 from urllib.parse import urlsplit
 
-Harm = Literal["answer", "reset", "hang", "lose_answer", "half_body", "drip", "drip_head"]
+Harm = Literal["answer", "reset", "hang", "lose_answer", "half_body", "cut_head", "drip", "drip_head"]
 
 DRIP_SECONDS = 0.2
 
@@ -121,6 +121,10 @@ async def _hurt(harm: Harm, answer: bytes, writer: asyncio.StreamWriter) -> None
     head, _, body = answer.partition(b"\r\n\r\n")
     if harm == "half_body":
         writer.write(head + b"\r\n\r\n" + body[: len(body) // 2])
+        return
+    if harm == "cut_head":
+        status, _, _ = head.partition(b"\r\n")
+        writer.write(status + b"\r\nServer: x\r\n")
         return
     start = 0 if harm == "drip_head" else len(head) + 4
     writer.write(answer[:start])
