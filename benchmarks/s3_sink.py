@@ -18,6 +18,7 @@ import uvloop
 
 _ROOT = Path(__file__).resolve().parent.parent
 _KEPT_BYTES = 64 * 1024
+_HEADERS = 'etag: "0"\r\nlast-modified: Sun, 22 Nov 2026 10:11:12 GMT\r\n'
 _EMPTY_LIST = b"<ListBucketResult><IsTruncated>false</IsTruncated></ListBucketResult>"
 
 
@@ -56,7 +57,7 @@ class _Objects:
                 data = await _body(reader, int(headers.get("content-length", "0")))
                 status, answer = self._answer(method, path, "if-none-match" in headers, data)
                 length = f"content-length: {len(answer)}\r\n" if status != HTTPStatus.NO_CONTENT else ""
-                writer.write(f'HTTP/1.1 {status.value} {status.phrase}\r\netag: "0"\r\n{length}\r\n'.encode())
+                writer.write(f"HTTP/1.1 {status.value} {status.phrase}\r\n{_HEADERS}{length}\r\n".encode())
                 writer.write(b"" if method == "HEAD" else answer)
         writer.close()
 

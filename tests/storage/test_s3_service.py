@@ -9,9 +9,9 @@ import orjson
 import pytest
 
 from benchmarks.gemini_standin import GeminiStandin
-from services.storage.copies import remove_old_copies
 from services.storage.names import record_key, stem_of
 from services.storage.owner import OWNER_KEY
+from services.worker import clean_copies
 from tests.conftest import OpenService
 from tests.history.shelf import WIDE
 from tests.support.buckets import BucketServer, bucket_settings
@@ -197,7 +197,7 @@ async def test_a_local_copy_is_read_first_and_the_bucket_is_the_truth(
     young = copies / "users" / "a" / "young.png"
     young.parent.mkdir()
     young.write_bytes(b"x")
-    assert remove_old_copies(copies, 2) == 2
+    assert await clean_copies({"container": service.container}) == 2
     assert [path for path in copies.rglob("*") if path.is_file()] == [young]
     assert not (copies / key).parent.exists()
     assert (await service.client.get(made["image_url"])).content == data
