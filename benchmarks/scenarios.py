@@ -2,17 +2,20 @@
 
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from itertools import product
 
 from benchmarks.gemini_standin import GeminiStandin
 from benchmarks.load import LoadProcess, Plan, Result, load
 from benchmarks.report import Table
+from benchmarks.shares import can_give_shares, fixed_shares
 from benchmarks.targets import API_ROLE, Floor, Ours, Target, TargetName
 
 _IMAGE_BYTES = 1_760_000
 _LARGE_IMAGE_BYTES = 15_000_000
 _MANY = 50
+_SHARE = 0.25
 _MIB = 1 << 20
 
 
@@ -152,13 +155,16 @@ def memory(bench: Bench) -> list[Table]:
 
 
 def processes(bench: Bench) -> list[Table]:
-    """What a second process brings, ours and the floor's, on this machine."""
+    """What a second process brings, ours and the floor's."""
     bench.standin.configure(image_bytes=_IMAGE_BYTES)
-    table = Table("processes: upstream at 0 ms, 1.76 MB image, 50 at once")
+    shares = f"each with {_SHARE} of a core" if can_give_shares() else "the load takes its part of the cores"
+    table = Table(f"processes: upstream at 0 ms, 1.76 MB image, 50 at once, {shares}")
     measured: dict[tuple[TargetName, int], list[float]] = {}
 
     def measure(target: Target) -> None:
-        result = bench.run(bench.generations(target, _MANY, bench.count(250, 100)))
+        pids = [pid for pid, role in target.processes.roles().items() if role == API_ROLE]
+        with fixed_shares(pids, _SHARE) if can_give_shares() else nullcontext():
+            result = bench.run(bench.generations(target, _MANY, bench.count(250, 100)))
         table.add(f"throughput, processes: {target.workers}", "images/s", target.name, result.per_second)
         measured.setdefault((target.name, target.workers), []).append(result.per_second)
 

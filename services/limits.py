@@ -59,8 +59,14 @@ class RateLimiter:
         try:
             used, _ = await pipeline.execute()
         except RedisError as error:
+            used = error
+        return self.allowance(limit, used, reset)
+
+    def allowance(self, limit: Limit, used: int | RedisError, reset: int) -> Allowance:
+        """What the reply to `ask` leaves; an error lets the request pass, and a metric says so."""
+        if isinstance(used, RedisError):
             self._metrics.rate_limit_failures.inc()
-            log.warning("rate limit not checked", reason=str(error))
+            log.warning("rate limit not checked", reason=str(used))
             used = 0
         return Allowance(limit, limit.amount - used, reset)
 

@@ -111,15 +111,17 @@ class Database:
         if self._inline_again_at <= time.monotonic():
             try:
                 return self._inline_row(statement, values)
-            except sqlite3.Error:
+            except (sqlite3.Error, DBAPIError):
                 # Too long, or an error, which the thread will meet again and tell of.
                 self._inline_again_at = time.monotonic() + INLINE_PAUSE_SECONDS
+                self._drop_inline()
         return await self._run(self._readers, self._fetch, statement, values)
 
     async def close(self) -> None:
         for executor in (self._writer, self._readers):
             await asyncio.to_thread(executor.shutdown)
-        for connection in (*self._connections, *([] if self._inline is None else [self._inline])):
+        self._drop_inline()
+        for connection in self._connections:
             connection.close()
         self._engine.dispose()
 
@@ -143,6 +145,13 @@ class Database:
         self._inline_ticks = 0
         row: tuple[Any, ...] = _driver_of(self._inline).execute(statement, values).fetchone()
         return row
+
+    def _drop_inline(self) -> None:
+        """It may keep what it has read of a file that was broken."""
+        if self._inline is not None:
+            self._inline.invalidate()
+            self._inline.close()
+            self._inline = None
 
     def _goes_on_too_long(self) -> bool:
         # SQLite counts on from where a statement that is kept ended the last time, so the first tick may come at once.

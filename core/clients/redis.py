@@ -22,9 +22,9 @@ Result = TypeVar("Result")
 MAX_CONNECTIONS = 64
 # A burst may wait long for one of them, since Redis is there; a Redis that hangs ends the wait at once.
 POOL_WAIT_SECONDS = 30
-# A Redis that hangs must be known within 1 s, and a request may need two commands to find out; with less, a busy
+# A Redis that hangs must be known within 1 s, and a request may need two commands to find out; with much less, a busy
 # processor would look like a Redis that hangs.
-SOCKET_TIMEOUT_SECONDS = 0.5
+SOCKET_TIMEOUT_SECONDS = 0.45
 
 
 @dataclass(frozen=True)

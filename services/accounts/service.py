@@ -57,7 +57,7 @@ class AccountService:
         session, reset, (used, _) = await self._sessions.get_with(
             claims.session_id, lambda pipeline: self._limiter.ask(pipeline, claims.user_id, limit)
         )
-        return _caller(session, claims, address), Allowance(limit, limit.amount - used, reset)
+        return _caller(session, claims, address), self._limiter.allowance(limit, used, reset)
 
     async def refresh(self, refresh_token: str) -> Tokens:
         """Trade a refresh token for the next pair.

@@ -6,12 +6,16 @@ from typing import Any, TypeVar
 
 from redis.asyncio import Redis
 from redis.asyncio.client import Pipeline
+from redis.exceptions import RedisError, ResponseError
 
 from core.clients.redis import RedisKey, reply
 from core.clock import now_ms
+from core.logging import get_logger
 from services.accounts.models import Session
 
 Result = TypeVar("Result")
+
+log = get_logger(__name__)
 
 SESSION_TTL_SECONDS = 7 * 24 * 3600
 REFRESH_GRACE_SECONDS = 30
@@ -90,11 +94,16 @@ class SessionStore:
     async def get_with(
         self, session_id: str, also: Callable[[Pipeline], Result]
     ) -> tuple[Session | None, Result, list[Any]]:
-        """As `get`, with other commands in the same round trip: what `also` answered, and the replies to it."""
+        """As `get`, with other commands in the same round trip: what `also` answered, and the replies to it.
+
+        A reply may be an error, which is for the caller to judge: a Redis that refuses to write still reads.
+        """
         pipeline = self._redis.pipeline(transaction=False)
         pipeline.hgetall(SESSION(sid=session_id))
         asked = also(pipeline)
-        fields, *replies = await pipeline.execute()
+        fields, *replies = await pipeline.execute(raise_on_error=False)
+        if isinstance(fields, RedisError):
+            raise fields
         return await self._used(fields), asked, replies
 
     async def _used(self, fields: dict[str, str]) -> Session | None:
@@ -104,7 +113,10 @@ class SessionStore:
         now = now_ms()
         if now - session.last_active > TOUCH_AFTER_MS:
             keys = [SESSION(sid=session.id), USER_SESSIONS(user_id=session.user_id)]
-            await self._touch(keys=keys, args=[now, SESSION_TTL_SECONDS])
+            try:
+                await self._touch(keys=keys, args=[now, SESSION_TTL_SECONDS])
+            except ResponseError as error:
+                log.warning("session not prolonged", reason=str(error))  # Redis reads, but refuses to write
         return session
 
     async def of_user(self, user_id: str) -> list[Session]:
