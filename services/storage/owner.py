@@ -13,11 +13,12 @@ import hashlib
 import orjson
 
 from core.clients.s3 import PutOptions, S3Client
-from core.clients.s3_errors import KeyMissing, KeyTaken
+from core.clients.s3_errors import BucketUnavailable, KeyMissing, KeyTaken
 from core.errors import StorageUnavailable
 from core.security import KeyRing
 
 OWNER_KEY = "config/installation.json"
+CLAIM_SECONDS = 10
 _OPTIONS = PutOptions("application/json")
 _ONLY_NEW = PutOptions("application/json", only_new=True)
 
@@ -38,8 +39,8 @@ class BucketOwner:
         self._client = client
         self._bucket = bucket
         self._ids = ids
-        self._lock = asyncio.Lock()
         self._confirmed = False
+        self._claiming: asyncio.Task[None] | None = None
         self.keeps_conditions = True
         """Whether the bucket refuses a put under If-None-Match; known once the ownership is confirmed."""
 
@@ -47,10 +48,11 @@ class BucketOwner:
         """Claim the bucket, unless that is done. Raises ForeignBucket or BucketUnavailable."""
         if self._confirmed:
             return
-        async with self._lock:
-            if not self._confirmed:
-                await self._claim()
-                self._confirmed = True
+        if self._claiming is None or self._claiming.done():
+            self._claiming = asyncio.create_task(self._claim())
+            self._claiming.add_done_callback(_read_exception)
+        # All wait for the same claim: one after another they would wait for a bucket that hangs without an end.
+        await asyncio.shield(self._claiming)
 
     async def touch(self) -> bool:
         """Write without changing anything: proves that the bucket takes objects. False: it ignores If-None-Match."""
@@ -61,6 +63,14 @@ class BucketOwner:
         return False
 
     async def _claim(self) -> None:
+        try:
+            async with asyncio.timeout(CLAIM_SECONDS):
+                await self._claim_now()
+        except TimeoutError as error:
+            raise BucketUnavailable(f"claim {self._bucket}: took too long", passing=True) from error
+        self._confirmed = True
+
+    async def _claim_now(self) -> None:
         owners = await self._owners()
         if owners is None:
             # Of two that come here at once the bucket takes one, and the other reads that one's name below.
@@ -87,3 +97,9 @@ class BucketOwner:
 
     def _content(self) -> bytes:
         return orjson.dumps({"installations": self._ids})
+
+
+def _read_exception(claiming: asyncio.Task[None]) -> None:
+    """So that one which nobody waits for any more does not complain when it is collected."""
+    if not claiming.cancelled():
+        claiming.exception()

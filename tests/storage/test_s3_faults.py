@@ -201,3 +201,17 @@ async def test_the_loop_stays_free_while_the_bucket_hangs(bench: Bench, proxy: F
     proxy.faults = []
     assert await bench.charged() == 0
     assert bench.objects() == []
+
+
+async def test_a_bucket_that_hangs_from_the_start_is_503_in_time_for_many_at_once(
+    open_service: OpenService, gemini: GeminiStandin, moto: BucketServer, proxy: FaultProxy
+) -> None:
+    """Nobody knows yet whose bucket it is, so all of them have to ask."""
+    proxy.faults = [Fault("hang")]
+    bucket = moto.new_bucket()
+    service = await open_over(open_service, gemini, proxy.url, bucket, AUDIT_LOGGING_ENABLED="false", **BRIEF)
+    bench = Bench(service, await service.guest(), moto, bucket)
+    await asyncio.gather(*(bench.refuses_an_image() for _ in range(24)))
+    assert await bench.guest.used() == 0
+    proxy.faults = []
+    await bench.works(used=1)
