@@ -106,7 +106,7 @@ def errors(*classes: type[AppError]) -> dict[int | str, dict[str, Any]]:
 
 def _localised_details(error: AppError, translations: Translations, language: Language) -> dict[str, Any]:
     details: dict[str, Any] = dict(error.details)
-    if isinstance(error, ValidationFailed):
+    if "fields" in details:
         details["fields"] = [
             {**field, "message": translations.text(language, f"errors.fields.{field['reason']}", field)}
             for field in _fields(error.details)
@@ -161,7 +161,7 @@ def _problem(request: Request, entry: Mapping[str, Any]) -> FieldProblem:
         if kind == "string_unicode":
             # A field's name is no text; pydantic then gives it as the input, and looks no further.
             return FieldProblem(_name([entry["input"]]), "unknown_field")
-        if kind != "missing" and not _is_json(request):
+        if kind != "missing" and not is_json(request):
             return FieldProblem("body", "content_type", hint="application/json")
         return FieldProblem("body", _REASONS.get(kind, "wrong_type"))
     reason = _REASONS.get(kind, "wrong_type" if kind.endswith(("_type", "_parsing")) else "invalid")
@@ -182,7 +182,7 @@ def _name(path: Sequence[object]) -> str:
     return text.encode("utf-8", "replace").decode()[:MAX_NAME_CHARACTERS]
 
 
-def _is_json(request: Request) -> bool:
+def is_json(request: Request) -> bool:
     media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     return media_type == "application/json" or media_type.endswith("+json")
 

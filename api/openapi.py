@@ -5,6 +5,7 @@ from typing import Any
 from fastapi import FastAPI
 
 from api.examples import EXAMPLES
+from api.schemas.generate import BlendBody
 
 DESCRIPTION = """
 Image generation for many people. Sign in as a guest with `POST /api/auth/guest`, then send the access token as
@@ -32,6 +33,20 @@ HEADERS: dict[str, tuple[str, dict[str, Any]]] = {
     ),
 }
 
+# The handler reads this body itself, so FastAPI does not know of it.
+BLEND_BODY: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "application/json": {"schema": {"$ref": "#/components/schemas/BlendBody"}},
+            "multipart/form-data": {
+                "schema": {"$ref": "#/components/schemas/BlendForm"},
+                "encoding": {"images": {"contentType": "image/jpeg, image/png, image/webp, image/gif"}},
+            },
+        },
+    }
+}
+
 TAGS = {
     "auth": "signing in, staying signed in, signing out",
     "generate": "making images",
@@ -51,6 +66,7 @@ def describe(app: FastAPI) -> None:
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:
             document = build()
+            document["components"]["schemas"] |= _blend_schemas()
             _without_fastapis_own_errors(document)
             _with_headers(document)
             for name, example in EXAMPLES.items():
@@ -59,6 +75,16 @@ def describe(app: FastAPI) -> None:
         return app.openapi_schema
 
     app.openapi = openapi  # type: ignore[method-assign]
+
+
+def _blend_schemas() -> dict[str, Any]:
+    """The body as JSON, and as a form, which has files where the JSON has texts."""
+    as_json, as_form = BlendBody.model_json_schema(), BlendBody.model_json_schema()
+    as_form["title"] = "BlendForm"
+    as_form["properties"]["images"]["items"] = {"type": "string", "format": "binary"}
+    as_form["properties"]["images"]["description"] = "files: JPEG PNG WebP GIF; a model may take fewer than 14"
+    as_form["example"] = as_form["example"] | {"images": ["(the bytes of a file)", "(the bytes of another)"]}
+    return {"BlendBody": as_json, "BlendForm": as_form}
 
 
 def _without_fastapis_own_errors(document: dict[str, Any]) -> None:

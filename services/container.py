@@ -40,6 +40,7 @@ from services.providers.gemini import CONNECT_SECONDS, GeminiProvider
 from services.providers.service import ProviderService
 from services.quota.service import QuotaService
 from services.quota.store import QuotaStore
+from services.references.service import ReferenceService
 from services.storage.base import Storage
 from services.storage.opening import open_storage, prove_bucket
 from services.storage.spool import Spool
@@ -65,6 +66,7 @@ class Container:
     quota: QuotaService
     moderation: ModerationService
     providers: ProviderService
+    references: ReferenceService
     generation: GenerationService
     recovery: Recovery
     history: HistoryService
@@ -160,6 +162,7 @@ async def _build(settings: Settings, metrics: Metrics, stack: AsyncExitStack) ->
         quota=quota,
         moderation=moderation,
         providers=providers,
+        references=ReferenceService(spool, settings.storage, files, pixels),
         generation=generation,
         recovery=Recovery(quota, keeper, metrics),
         history=history,

@@ -15,6 +15,12 @@ class RequestModel(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
+class WithImages(RequestModel):
+    """A body with images in it; see `api/uploads`, which reads it."""
+
+    images: list[str]
+
+
 class Success(BaseModel):
     success: Literal[True] = True
 

@@ -104,21 +104,28 @@ class ProviderService:
         return bool(self._operator_keys) or any(not provider.needs_key for provider in self._providers.values())
 
     def estimate(
-        self, *, provider: str | None, model: str | None, resolution: str, count: int, has_own_key: bool
+        self,
+        capability: Capability,
+        *,
+        provider: str | None,
+        model: str | None,
+        resolution: str,
+        count: int,
+        has_own_key: bool,
     ) -> Estimate:
         """The price by the catalog. Raises ValidationFailed for what the model cannot do."""
         name = provider or self._default_for(has_own_key)
         if name not in self._providers:
             raise ValidationFailed([FieldProblem("provider", "not_allowed", allowed=tuple(self._providers))])
-        found = self._catalog.find(name, model, Capability.TEXT_TO_IMAGE, datetime.now(UTC).date())
+        found = self._catalog.find(name, model, capability, datetime.now(UTC).date())
         if resolution not in found.resolutions:
             raise ValidationFailed([FieldProblem("resolution", "not_supported", allowed=found.resolutions)])
         price = found.prices[resolution]
         return Estimate(unit_cost=price, total_cost=round(price * count, 6))
 
-    async def text_to_image(self, route: Route, request: ImageRequest) -> ImageResult:
+    async def make_image(self, route: Route, request: ImageRequest) -> ImageResult:
         """Raises ProviderError, after the retries, or ContentBlocked."""
-        return await self._call(route, lambda: route.provider.text_to_image(request))
+        return await self._call(route, lambda: route.provider.make_image(request))
 
     async def probe(self, name: str) -> dict[str, bool]:
         """Ask a provider, with the operator's key, whether it answers. `configured` False: there is no such key."""

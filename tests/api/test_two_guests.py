@@ -36,6 +36,8 @@ NOBODYS = {
     ("post", "/api/auth/refresh"),
     ("post", "/api/auth/logout"),
     ("post", "/api/generate/basic"),
+    ("post", "/api/generate/search"),
+    ("post", "/api/generate/blend"),
     ("get", "/api/generate/estimate"),
     ("post", "/api/quota/check"),
     ("get", "/api/health"),

@@ -4,6 +4,7 @@ import asyncio
 import base64
 import sqlite3
 import urllib.parse
+import uuid
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, closing
 from pathlib import Path
@@ -14,6 +15,7 @@ import orjson
 import pytest
 from redis import Redis
 
+from api.schemas.generate import EXAMPLE_IMAGES
 from benchmarks.gemini_standin import GeminiStandin
 from core.settings import embedded_database
 from services.accounts.sessions import SESSION
@@ -31,7 +33,7 @@ KEYS = (OPERATOR_KEY, OWN_KEY, REFUSED_KEY, SECRET_KEY)
 PROMPT = "a harbour in the early morning light, Canaryprompt-d27a and Canaryprompt-end"
 PROMPT_MARK = "Canaryprompt"
 
-BASIC = "/api/generate/basic"
+BASIC, SEARCH, BLEND = "/api/generate/basic", "/api/generate/search", "/api/generate/blend"
 Answers = list[tuple[str, bytes]]
 
 
@@ -40,6 +42,10 @@ def installation(tmp_path: Path) -> Iterator[Installation]:
     service = Installation(tmp_path)
     yield service
     service.clean_up()
+
+
+def keyed_anew() -> dict[str, str]:
+    return {"Idempotency-Key": uuid.uuid4().hex}
 
 
 def forms(secret: str) -> set[bytes]:
@@ -96,6 +102,12 @@ class Walk:
             for prompt in (PROMPT, PROMPT, PROMPT + " otherwise"):
                 await client.post(BASIC, json={"prompt": prompt}, headers=keyed)
             await client.post(BASIC, json={"prompt": PROMPT, "save_to_history": False, "enable_thinking": True})
+            assert (await client.post(SEARCH, json={"prompt": PROMPT})).status_code == 200
+            for images in (list(EXAMPLE_IMAGES), [base64.b64encode(OWN_KEY.encode()).decode()]):
+                response = await client.post(BLEND, json={"prompt": PROMPT, "images": images}, headers=keyed_anew())
+                assert response.status_code == (200 if images[1:] else 400), response.text
+            files = {"images": (f"{OWN_KEY}.png", base64.b64decode(EXAMPLE_IMAGES[0].partition(",")[2]))}
+            assert (await client.post(BLEND, data={"prompt": PROMPT}, files=files)).status_code == 200
         async with self.client() as client:
             for path in ("/", "/docs", "/openapi.json", "/metrics", "/api/health/detailed", "/api/i18n/zh"):
                 assert (await client.get(path)).status_code == 200, path

@@ -17,6 +17,7 @@ from schemathesis.checks import CHECKS, load_all_checks
 from schemathesis.core.failures import FailureGroup
 from schemathesis.core.result import Ok
 
+from api.schemas.generate import EXAMPLE_IMAGES
 from benchmarks.gemini_standin import GeminiStandin
 from tests.conftest import OPERATOR_KEY, OpenService
 from tests.support.service import RunningService
@@ -35,6 +36,8 @@ NO_LIMITS = {
     "TRIAL_GUEST_SHARE": "1",
     "TRIAL_BASIC_1K_LIMIT": "1000000",
     "TRIAL_BASIC_4K_LIMIT": "1000000",
+    "TRIAL_SEARCH_LIMIT": "1000000",
+    "TRIAL_BLEND_LIMIT": "1000000",
 }
 
 
@@ -55,7 +58,7 @@ class Known:
         return operation.as_strategy(
             GenerationMode.POSITIVE,
             path_parameters={name: value for name, value in self.ids.items() if f"{{{name}}}" in operation.path},
-            **({} if body is None else {"body": body}),
+            **({} if body is None else {"body": body, "media_type": "application/json"}),
         )
 
 
@@ -115,6 +118,8 @@ async def know(service: RunningService, name: str) -> Known:
         {
             "refresh_tokens": {"refresh_token": guest.tokens["refresh_token"]},
             "generate_basic": {"prompt": "a lighthouse"},
+            "generate_search": {"prompt": "a lighthouse"},
+            "generate_blend": {"prompt": "a lighthouse", "images": list(EXAMPLE_IMAGES)},
             "check_quota": {"mode": "basic"},
         },
     )
