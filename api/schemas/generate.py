@@ -103,7 +103,9 @@ class GeneratedRead(BaseModel):
     @classmethod
     def of(cls, generated: Generated, links: LinkService, base_url: str, now: int) -> Self:
         image = generated.image
-        image_url, thumbnail_url = links.urls(base_url, image.id, links.expires_at(now)) if image else (None, None)
+        image_url, thumbnail_url = (
+            links.urls(base_url, image.id, image.key, links.expires_at(now)) if image else (None, None)
+        )
         return cls(
             image_url=image_url,
             thumbnail_url=thumbnail_url,
