@@ -287,3 +287,29 @@ def test_objects_declare_what_they_require(document: dict[str, Any]) -> None:
         assert set(schema.get("required", ())) <= set(schema.get("properties", ())), name
         if name.endswith("Body") and name != "ErrorBody":
             assert schema["additionalProperties"] is False, name
+
+
+def test_answers_leave_no_field_out(document: dict[str, Any]) -> None:
+    """A generated client would take each of these for absent at times."""
+    answers = [name for name in document["components"]["schemas"] if name == "ErrorBody" or not name.endswith("Body")]
+    assert len(answers) >= 20
+    for name in answers:
+        schema = document["components"]["schemas"][name]
+        assert schema.get("required", []) == list(schema.get("properties", ())), name
+
+
+def test_what_a_body_may_leave_out_is_not_required(document: dict[str, Any]) -> None:
+    assert document["components"]["schemas"]["BasicBody"]["required"] == ["prompt"]
+
+
+def test_no_parameter_can_be_null(operations: list[Operation]) -> None:
+    parameters = [entry for _, _, operation in operations for entry in operation.get("parameters", ())]
+    assert sum(not entry["required"] for entry in parameters) >= 10
+    assert [entry["name"] for entry in parameters if "null" in str(entry["schema"])] == []
+
+
+def test_enumerations_have_names(document: dict[str, Any]) -> None:
+    schemas = document["components"]["schemas"]
+    assert schemas["Role"]["enum"] == ["guest", "user", "admin"]
+    assert schemas["UserRead"]["properties"]["role"]["$ref"] == "#/components/schemas/Role"
+    assert {"$ref": "#/components/schemas/SafetyLevel"} in schemas["BasicBody"]["properties"]["safety_level"]["anyOf"]
