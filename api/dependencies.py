@@ -13,7 +13,7 @@ from structlog.contextvars import bind_contextvars
 
 from api.context import container_of, services_of
 from api.lean_route import only_documented
-from core.errors import Unauthorized
+from core.errors import Forbidden, Unauthorized
 from services.accounts.models import Caller
 from services.container import Container
 from services.limits import Limit
@@ -94,7 +94,8 @@ def _limit(services: Container, name: str) -> Limit:
     return Limit(name, services.settings.server.rate_limit_requests * (READS_PER_WRITE if name == "read" else 1))
 
 
-def _no_other_scheme(request: Request) -> None:
+def no_other_scheme(request: Request) -> None:
+    """Raises Unauthorized for a caller who is sure to be somebody, in a way that we do not know."""
     if request.headers.get("authorization"):
         raise Unauthorized("not_a_bearer_token")
 
@@ -108,7 +109,7 @@ async def count_request(request: Request, services: Container, who: str, limit: 
 async def reading_caller(request: Request, bearer: Bearer) -> Caller:
     """A signed-in caller on a route that makes nothing."""
     if bearer is None:
-        _no_other_scheme(request)
+        no_other_scheme(request)
         raise Unauthorized
     return await _admitted(request, services_of(request), bearer.credentials, "read")
 
@@ -116,7 +117,7 @@ async def reading_caller(request: Request, bearer: Bearer) -> Caller:
 async def making_caller(request: Request, services: Services, bearer: Bearer) -> Caller | None:
     """A caller, or nobody, on a route that makes something."""
     if bearer is None:
-        _no_other_scheme(request)
+        no_other_scheme(request)
         await count_request(request, services, client_address(request), _limit(services, "default"))
         return None
     return await _admitted(request, services, bearer.credentials, "default")
@@ -125,27 +126,51 @@ async def making_caller(request: Request, services: Services, bearer: Bearer) ->
 async def linked_caller(request: Request, services: Services, bearer: Bearer) -> Caller | None:
     """A caller, or nobody, on a route whose signed links open without one; not counted."""
     if bearer is None:
-        _no_other_scheme(request)
+        no_other_scheme(request)
         return None
     caller = await services.accounts.authenticate(bearer.credentials, address=client_address(request))
     _remember(request, caller)
     return caller
 
 
-async def own_key(key: Annotated[str | None, Security(_own_key)]) -> SecretStr | None:
-    """The caller's own Google key. Raises InvalidApiKey for what cannot be one, so that it is never sent anywhere."""
-    if not key:
-        return None
+CurrentCaller = Annotated[Caller, Depends(reading_caller)]
+MakingCaller = Annotated[Caller | None, Depends(making_caller)]
+LinkedCaller = Annotated[Caller | None, Depends(linked_caller)]
+
+
+async def reading_admin(caller: CurrentCaller) -> Caller:
+    """Raises Forbidden for anybody else."""
+    if not caller.is_admin:
+        raise Forbidden("admins_only")
+    return caller
+
+
+Admin = Annotated[Caller, Depends(reading_admin)]
+
+
+def checked_key(key: str) -> SecretStr:
+    """A Google key. Raises InvalidApiKey for what cannot be one, so that it is never sent anywhere."""
     if key.startswith(_SERVICE_KEY_PREFIX) or not _SANE_KEY.fullmatch(key):
         raise InvalidApiKey("not a Google key by its form")
     return SecretStr(key)
 
 
+async def own_key(
+    services: Services, caller: MakingCaller, key: Annotated[str | None, Security(_own_key)]
+) -> SecretStr | None:
+    """The caller's own Google key: from this request, else the saved one. Raises InvalidApiKey."""
+    if key:
+        return checked_key(key)
+    return None if caller is None else services.own_keys.of(caller)
+
+
 async def key_beside(
+    services: Services,
+    caller: CurrentCaller,
     key: Annotated[str | None, Header(alias="X-API-Key", description=_own_key_says)] = None,
 ) -> SecretStr | None:
     """The same on a route where it does not stand in for a token, and so is no way of signing in."""
-    return await own_key(key)
+    return checked_key(key) if key else services.own_keys.of(caller)
 
 
 @only_documented
@@ -153,8 +178,5 @@ async def key_documented(key: Annotated[SecretStr | None, Depends(key_beside)]) 
     """What a lean route that takes `key_beside` says of it."""
 
 
-CurrentCaller = Annotated[Caller, Depends(reading_caller)]
-MakingCaller = Annotated[Caller | None, Depends(making_caller)]
-LinkedCaller = Annotated[Caller | None, Depends(linked_caller)]
 OwnKey = Annotated[SecretStr | None, Depends(own_key)]
 KeyBeside = Annotated[SecretStr | None, Depends(key_beside)]

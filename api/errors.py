@@ -20,10 +20,12 @@ from core.errors import (
     AppError,
     DependencyUnavailable,
     FieldProblem,
+    Forbidden,
     InternalError,
     JsonValue,
     MethodNotAllowed,
     NotFound,
+    Unauthorized,
     ValidationFailed,
 )
 from core.logging import get_logger
@@ -58,6 +60,7 @@ _REASONS = {
     "bad_text": "bad_text",
     "bad_format": "bad_format",
     "backwards": "backwards",
+    "exclusive": "exclusive",
 }
 _LIMITS = ("min_length", "max_length", "ge", "gt", "le", "lt")
 
@@ -93,7 +96,9 @@ def errors(*classes: type[AppError]) -> dict[int | str, dict[str, Any]]:
     """OpenAPI's `responses` of a route that may raise these; what any route may raise is added."""
     by_status: dict[int, list[type[AppError]]] = {}
     everywhere: tuple[type[AppError], ...] = (ValidationFailed, DependencyUnavailable, InternalError)
-    for error in (*classes, *everywhere):
+    # Whoever is known may be kept out.
+    known: tuple[type[AppError], ...] = (Forbidden,) if Unauthorized in classes else ()
+    for error in dict.fromkeys((*classes, *known, *everywhere)):
         by_status.setdefault(error.status, []).append(error)
     return {
         status: {
@@ -106,7 +111,7 @@ def errors(*classes: type[AppError]) -> dict[int | str, dict[str, Any]]:
 
 def _localised_details(error: AppError, translations: Translations, language: Language) -> dict[str, Any]:
     details: dict[str, Any] = dict(error.details)
-    if isinstance(error, ValidationFailed):
+    if "fields" in details:
         details["fields"] = [
             {**field, "message": translations.text(language, f"errors.fields.{field['reason']}", field)}
             for field in _fields(error.details)
@@ -161,7 +166,7 @@ def _problem(request: Request, entry: Mapping[str, Any]) -> FieldProblem:
         if kind == "string_unicode":
             # A field's name is no text; pydantic then gives it as the input, and looks no further.
             return FieldProblem(_name([entry["input"]]), "unknown_field")
-        if kind != "missing" and not _is_json(request):
+        if kind != "missing" and not is_json(request):
             return FieldProblem("body", "content_type", hint="application/json")
         return FieldProblem("body", _REASONS.get(kind, "wrong_type"))
     reason = _REASONS.get(kind, "wrong_type" if kind.endswith(("_type", "_parsing")) else "invalid")
@@ -182,7 +187,7 @@ def _name(path: Sequence[object]) -> str:
     return text.encode("utf-8", "replace").decode()[:MAX_NAME_CHARACTERS]
 
 
-def _is_json(request: Request) -> bool:
+def is_json(request: Request) -> bool:
     media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     return media_type == "application/json" or media_type.endswith("+json")
 

@@ -16,6 +16,16 @@ _USER: dict[str, Any] = {
     "user_folder_id": "5f4dcc3b5aa765d6",
     "created_at": _TIME,
 }
+_ACCOUNT: dict[str, Any] = {
+    **_USER,
+    "login": "ada",
+    "name": "Ada",
+    "email": "ada@example.org",
+    "role": "user",
+    "github_id": 583231,
+    "blocked": False,
+    "blocked_at": None,
+}
 _IMAGE: dict[str, Any] = {
     "id": "img_01kga0000000abcdefghjkmnpq",
     "prompt": "A lighthouse at dusk, watercolour",
@@ -68,6 +78,10 @@ EXAMPLES: dict[str, Any] = {
             }
         ]
     },
+    "GitHubLoginRead": {"redirect_url": "https://github.com/login/oauth/authorize?…", "state": "hV0…"},
+    "OwnKeyRead": {"configured": True, "masked": "****9f3Q", "provider": "gemini"},
+    "AccountRead": _ACCOUNT,
+    "AccountsRead": {"items": [_ACCOUNT], "total": 1, "limit": 20, "offset": 0, "has_more": False},
     "Success": {"success": True},
     "Envelope_GeneratedRead_": {
         "success": True,
@@ -95,6 +109,8 @@ EXAMPLES: dict[str, Any] = {
     },
     "HistoryRead": {"items": [_IMAGE], "total": 1, "limit": 20, "offset": 0, "has_more": False},
     "ImageDetailRead": {**_IMAGE, "text_response": None, "thinking": None, "search_sources": None},
+    "DeletedRead": {"success": True, "deleted_count": 1, "not_found": ["img_01kga0000000zyxwvtsrqpnmkj"]},
+    "ClearedRead": {"success": True, "deleted_count": 42},
     "QuotaRead": _QUOTA,
     "QuotaCheckRead": {"can_generate": True, "reason": None, "quota_info": _QUOTA},
     "HealthRead": {"status": "healthy", "timestamp": _TIME},

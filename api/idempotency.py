@@ -37,10 +37,15 @@ async def idempotency_header(header: Annotated[str | None, _HEADER] = None) -> s
 IdempotencyHeader = Annotated[str | None, Depends(idempotency_header)]
 
 
-def idempotency_of(caller: Caller | None, key: str | None, route: str, body: BaseModel) -> IdempotencyKey | None:
-    """Keys are per caller; for an anonymous one nothing is kept that could be answered again."""
+def idempotency_of(
+    caller: Caller | None, key: str | None, route: str, body: BaseModel, images: bytes = b""
+) -> IdempotencyKey | None:
+    """Keys are per caller; for an anonymous one nothing is kept that could be answered again.
+
+    `images`: the digest of those that came beside the body.
+    """
     if key is None:
         return None
     if caller is None:
         raise ValidationFailed([FieldProblem("Idempotency-Key", "needs_account")])
-    return IdempotencyKey.of(caller.user_id, key, route, body.model_dump_json().encode())
+    return IdempotencyKey.of(caller.user_id, key, route, body.model_dump_json().encode() + images)

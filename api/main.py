@@ -12,13 +12,22 @@ from api.middleware.defects import DefectNet
 from api.middleware.request_context import RequestContext
 from api.middleware.response_headers import ResponseHeaders
 from api.openapi import describe
-from api.routers import auth, generate, history, images, quota, system
+from api.routers import account, admin, auth, generate, history, images, quota, sign_in, system
 from api.routers.pages import add_pages
 from core.metrics import Metrics
 from core.settings import Settings
 from i18n.translate import Translations
 from services.container import VERSION, open_container
 
+ALLOWED_HEADERS = (
+    "Authorization",
+    "Content-Type",
+    "X-API-Key",
+    "X-Request-ID",
+    "X-Token-Transport",
+    "Idempotency-Key",
+    "Prefer",
+)
 EXPOSED_HEADERS = (
     "X-Request-ID",
     "RateLimit",
@@ -39,6 +48,7 @@ def create_app(settings: Settings, metrics: Metrics, *, body_seconds: float = BO
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with open_container(settings, metrics) as container:
             app.state.container = container
+            await container.local_accounts.offer_setup_token()
             yield
 
     app = FastAPI(
@@ -60,7 +70,7 @@ def create_app(settings: Settings, metrics: Metrics, *, body_seconds: float = BO
     for router in (
         quota.reads,
         history.reads,
-        *(area.router for area in (generate, history, images, quota, auth, system)),
+        *(area.router for area in (generate, history, images, quota, auth, sign_in, account, admin, system)),
     ):
         app.include_router(router)
     add_pages(app, with_docs=settings.server.shows_docs)
@@ -73,7 +83,9 @@ def create_app(settings: Settings, metrics: Metrics, *, body_seconds: float = BO
             CORSMiddleware,
             allow_origins=settings.server.cors_origins,
             allow_methods=["GET", "POST", "PUT", "PATCH", "DELETE"],
-            allow_headers=["Authorization", "Content-Type", "X-API-Key", "X-Request-ID", "Idempotency-Key", "Prefer"],
+            allow_headers=ALLOWED_HEADERS,
+            # For the cookie of the refresh token; only ever with origins that are named.
+            allow_credentials=True,
             expose_headers=EXPOSED_HEADERS,
         )
     app.add_middleware(ResponseHeaders)

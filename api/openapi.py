@@ -6,8 +6,10 @@ from typing import Any, get_args
 from fastapi import FastAPI
 
 from api.examples import EXAMPLES
+from api.schemas.generate import BlendBody, BlendMode, EstimatedMode
 from api.schemas.history import Mode
-from api.schemas.quota import CheckedMode, CheckedResolution
+from api.schemas.quota import CheckedMode, CheckedResolution, QuotaRefusal
+from api.token_transport import TokenCarrier
 from services.accounts.models import Role
 from services.health import Status
 from services.history.models import Sort
@@ -41,24 +43,43 @@ HEADERS: dict[str, tuple[str, dict[str, Any]]] = {
     ),
 }
 
+# The handler reads this body itself, so FastAPI does not know of it.
+BLEND_BODY: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "application/json": {"schema": {"$ref": "#/components/schemas/BlendBody"}},
+            "multipart/form-data": {
+                "schema": {"$ref": "#/components/schemas/BlendForm"},
+                "encoding": {"images": {"contentType": "image/jpeg, image/png, image/webp, image/gif"}},
+            },
+        },
+    }
+}
+
 TAGS = {
     "auth": "signing in, staying signed in, signing out",
     "generate": "making images",
     "history": "what the caller made",
     "images": "the bytes of an image, by a signed link or as its owner",
     "quota": "what the caller may still make today",
+    "admin": "what admins see and change",
     "system": "health, metrics, words",
 }
 
 # Sets of values by the name that their component has, and so their type in a generated client.
 ENUMERATIONS: dict[str, Any] = {
+    "BlendMode": BlendMode,
+    "EstimatedMode": EstimatedMode,
     "HealthStatus": Status,
     "HistoryMode": Mode,
     "HistorySort": Sort,
     "QuotaMode": CheckedMode,
+    "QuotaRefusal": QuotaRefusal,
     "QuotaResolution": CheckedResolution,
     "Role": Role,
     "SafetyLevel": SafetyLevel,
+    "TokenCarrier": TokenCarrier,
 }
 
 
@@ -71,6 +92,7 @@ def describe(app: FastAPI) -> None:
     def openapi() -> Node:
         if app.openapi_schema is None:
             document = build()
+            document["components"]["schemas"] |= _blend_schemas()
             _without_fastapis_own_errors(document)
             _with_headers(document)
             _with_whole_answers(document)
@@ -82,6 +104,16 @@ def describe(app: FastAPI) -> None:
         return app.openapi_schema
 
     app.openapi = openapi  # type: ignore[method-assign]
+
+
+def _blend_schemas() -> Node:
+    """The body as JSON, and as a form, which has files where the JSON has texts."""
+    as_json, as_form = BlendBody.model_json_schema(), BlendBody.model_json_schema()
+    as_form["title"] = "BlendForm"
+    as_form["properties"]["images"]["items"] = {"type": "string", "format": "binary"}
+    as_form["properties"]["images"]["description"] = "files: JPEG PNG WebP GIF; a model may take fewer than 14"
+    as_form["example"] = as_form["example"] | {"images": ["(the bytes of a file)", "(the bytes of another)"]}
+    return {"BlendBody": as_json, "BlendForm": as_form}
 
 
 def _without_fastapis_own_errors(document: Node) -> None:

@@ -5,6 +5,7 @@ generationConfig also take them in snake_case, which Google's own SDK mixes in. 
 REST API renders it.
 """
 
+import base64
 import re
 from typing import Any
 
@@ -63,6 +64,10 @@ _CONFIG_FIELDS = frozenset(
     ]
 )
 _IMAGE_CONFIG_FIELDS = frozenset({"aspectRatio", "imageSize"})
+_TOOLS = frozenset({"googleSearch", "urlContext", "codeExecution", "functionDeclarations", "fileSearch", "computerUse"})
+_WITHOUT_SEARCH = frozenset({"gemini-3.1-flash-lite-image", "gemini-2.5-flash-image"})
+# https://ai.google.dev/gemini-api/docs/image-understanding, "Supported image formats"; GIF is not among them.
+_INPUT_TYPES = ("image/png", "image/jpeg", "image/webp", "image/heic", "image/heif")
 _GOOGLE_STATUS = {
     400: "INVALID_ARGUMENT",
     401: "UNAUTHENTICATED",
@@ -134,8 +139,8 @@ def check_model(model: str) -> None:
 def check_body(body: Any, model: str) -> Json:
     """The body, its names in camelCase.
 
-    Raises Refused for what the API wouldn't take: unknown fields, no contents, a picture of an earlier turn sent
-    back to a Gemini 3 model without its thought signature.
+    Raises Refused for what the API wouldn't take: unknown fields, no contents, an unknown tool, a picture of another
+    type or in no base64, a picture of an earlier turn sent back to a Gemini 3 model without its thought signature.
     """
     if not isinstance(body, dict):
         raise Refused(400, "Invalid JSON payload received. Unexpected token.")
@@ -150,6 +155,7 @@ def check_body(body: Any, model: str) -> Json:
             raise Refused(400, f'Invalid JSON payload received. Unknown name "{name}"{where}: Cannot find field.')
     if not checked.get("contents"):
         raise Refused(400, "* GenerateContentRequest.contents: contents is not specified\n")
+    _check_tools(checked.get("tools", []), model)
     for position, content in enumerate(checked["contents"], 1):
         if content.get("role", "user") not in {"user", "model"}:
             raise Refused(400, "Please use a valid role: user, model.")
@@ -164,6 +170,9 @@ def _camel_case(given: Json) -> Json:
 def _check_parts(content: Json, position: int, model: str) -> None:
     if not content.get("parts"):
         raise Refused(400, "* GenerateContentRequest.contents.parts: contents.parts must not be empty.\n")
+    for number, part in enumerate(content["parts"], 1):
+        if inline := part.get("inlineData", part.get("inline_data")):
+            _check_picture(inline, f"contents[{position - 1}].parts[{number - 1}]")
     if content.get("role") != "model" or not model.startswith("gemini-3"):
         return
     for number, part in enumerate(content["parts"], 1):
@@ -172,6 +181,35 @@ def _check_parts(content: Json, position: int, model: str) -> None:
                 400,
                 f"Image part is missing a thought_signature in content position {position}, part position {number}.",
             )
+
+
+def _check_tools(tools: Any, model: str) -> None:
+    for position, tool in enumerate(tools):
+        for name in _camel_case(tool):
+            if name not in _TOOLS:
+                where = f"at 'tools[{position}]': Cannot find field."
+                raise Refused(400, f'Invalid JSON payload received. Unknown name "{name}" {where}')
+            if name == "googleSearch" and model in _WITHOUT_SEARCH:
+                raise Refused(400, "Search as a tool is not enabled for this model")
+
+
+def _check_picture(inline: Any, where: str) -> None:
+    given = _camel_case(inline)
+    unknown = set(given) - {"mimeType", "data"}
+    if unknown or not isinstance(given.get("data"), str):
+        raise Refused(400, f"Invalid JSON payload received. Unknown name at '{where}.inline_data': Cannot find field.")
+    if given.get("mimeType") not in _INPUT_TYPES:
+        allowed = f"{', '.join(_INPUT_TYPES[:-1])}, or {_INPUT_TYPES[-1]}"
+        raise Refused(400, f"* GenerateContentRequest.{where}.inline_data.mime_type: MIME type must be {allowed}.")
+    try:
+        # protobuf's JSON takes both alphabets, and Google's own SDK sends the other one.
+        picture = base64.b64decode(given["data"].replace("-", "+").replace("_", "/"), validate=True)
+    except ValueError as wrong:
+        raise Refused(
+            400, f"Invalid value at '{where}.inline_data.data' (TYPE_BYTES), Base64 decoding failed."
+        ) from wrong
+    if not picture:
+        raise Refused(400, "Provided image is not valid.")
 
 
 def wants_image(body: Json, model: str) -> bool:

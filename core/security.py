@@ -1,4 +1,7 @@
-"""What hangs on SECRET_KEY: tokens, signed links, derived tokens. Each use has its own key by HKDF."""
+"""What hangs on SECRET_KEY: tokens, signed links, derived tokens, what is encrypted at rest.
+
+Each use has its own key by HKDF.
+"""
 
 import contextlib
 import hashlib
@@ -10,6 +13,7 @@ from base64 import urlsafe_b64encode
 from dataclasses import dataclass
 from pathlib import Path
 
+from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from jose import JWTError, jwt
@@ -24,6 +28,7 @@ ACCESS_TOKEN_TYPE = "access"
 # python-jose takes a token without an audience or an end for a good one, unless told to miss them.
 _REQUIRED_CLAIMS = {f"require_{claim}": True for claim in ("iss", "aud", "sub", "iat", "exp", "jti")}
 MAX_KNOWN_TOKENS = 4096
+SETUP_TOKEN_FILE = "setup_token"  # in DATA_DIR
 _LINK_SIGNATURE_BYTES = 16
 
 
@@ -46,15 +51,25 @@ class KeyRing:
 def load_or_make_secret(path: Path) -> SecretStr:
     """The embedded installation's own SECRET_KEY: made on the first start, readable by its owner alone."""
     if not path.exists():
-        draft = path.with_name(f"{path.name}.{secrets.token_hex(4)}")
-        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "w", encoding="ascii") as file:
-            file.write(secrets.token_urlsafe(48))
+        draft = _draft(path, secrets.token_urlsafe(48))
         # Processes that start together must agree: the first link wins, and nobody reads a file half written.
         with contextlib.suppress(FileExistsError):
             os.link(draft, path)
         draft.unlink()
     return SecretStr(path.read_text(encoding="ascii").strip())
+
+
+def write_private(path: Path, text: str) -> None:
+    """Write a file that its owner alone can read; whoever reads it meanwhile finds it whole."""
+    _draft(path, text).replace(path)
+
+
+def _draft(path: Path, text: str) -> Path:
+    draft = path.with_name(f"{path.name}.{secrets.token_hex(4)}")
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "w", encoding="ascii") as file:
+        file.write(text)
+    return draft
 
 
 @dataclass(frozen=True)
@@ -168,3 +183,42 @@ class RefreshTokens:
     @staticmethod
     def fingerprint(token: str) -> str:
         return hashlib.sha256(token.encode("utf-8", "replace")).hexdigest()
+
+
+class Vault:
+    """Encrypts what is kept at rest, such as somebody's API key, and only opens it in the context it was sealed for."""
+
+    def __init__(self, keys: KeyRing) -> None:
+        self._keys = keys
+
+    def seal(self, secret: SecretStr, context: str) -> str:
+        """`context` names whose it is, so that one who can write to the store cannot give it to another."""
+        return self._cipher(context).encrypt(secret.get_secret_value().encode()).decode()
+
+    def open(self, sealed: str, context: str) -> SecretStr | None:
+        """None when it was sealed for another context, or with a key that is gone by now."""
+        try:
+            return SecretStr(self._cipher(context).decrypt(sealed.encode()).decode())
+        except InvalidToken:
+            return None
+
+    def _cipher(self, context: str) -> MultiFernet:
+        return MultiFernet([Fernet(urlsafe_b64encode(key)) for key in self._keys.keys(f"vault:{context}")])
+
+
+class SetupToken:
+    """What makes the first local account an admin: printed by the first start, the same in every process."""
+
+    def __init__(self, keys: KeyRing) -> None:
+        self._keys = keys.keys("setup-token")
+
+    def show(self) -> str:
+        return self._text(self._keys[0])
+
+    def verify(self, given: str) -> bool:
+        attempt = given.strip().encode("utf-8", "replace")
+        return any(hmac.compare_digest(self._text(key).encode(), attempt) for key in self._keys)
+
+    @staticmethod
+    def _text(key: bytes) -> str:
+        return f"setup-{key[:15].hex()}"

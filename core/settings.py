@@ -55,7 +55,8 @@ def _header_value(value: SecretStr | None) -> SecretStr | None:
 
 
 _HTTP_ADDRESS = re.compile(r"https?://[\w.\-:\[\]@%]+(/[^\s?#]*)?", re.ASCII)
-_ORIGIN = re.compile(r"https?://[\w.\-:\[\]]+", re.ASCII)
+# Exactly as a browser says it; any other spelling would never be let in.
+_ORIGIN = re.compile(r"https?://([a-z0-9.-]+|\[[0-9a-f:]+\])(:\d+)?")
 _VISIBLE = re.compile(r"[\x21-\x7e]+")
 # What people copy out of examples and forget to change.
 _PLACEHOLDER = re.compile(
@@ -219,6 +220,14 @@ class AccountSettings(_Group):
     guest_rate_per_hour: Positive = Field(30, description="guest accounts an hour and address")
     login_rate_per_minute: Positive = Field(10, description="sign-ins a minute and address")
 
+    @property
+    def github_credentials(self) -> bool:
+        return bool(self.github_client_id) and self.github_client_secret is not None
+
+    @property
+    def github_enabled(self) -> bool:
+        return self.github_credentials and self.auth_enabled is not False
+
 
 class QuotaSettings(_Group):
     trial_enabled: bool = Field(True, description="people may generate on the operator's key")
@@ -310,7 +319,12 @@ class Settings(BaseModel):
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
-        problems = [*self._production_problems(), *self._exposure_problems(), *self._not_yet_problems()]
+        problems = [
+            *self._production_problems(),
+            *self._exposure_problems(),
+            *self._github_problems(),
+            *self._not_yet_problems(),
+        ]
         if problems:
             raise SettingsError(problems)
         return self
@@ -340,6 +354,12 @@ class Settings(BaseModel):
             "since local accounts are on by default in development"
         ]
 
+    def _github_problems(self) -> list[str]:
+        accounts = self.accounts
+        if not accounts.auth_enabled or accounts.github_credentials:
+            return []
+        return ["AUTH_ENABLED: GitHub sign-in needs GITHUB_CLIENT_ID and GITHUB_CLIENT_SECRET"]
+
     def _not_yet_problems(self) -> list[str]:
         """What the contract names and this version cannot do yet must not look as if it were done."""
         asked = {
@@ -355,6 +375,11 @@ class Settings(BaseModel):
     @property
     def demo_enabled(self) -> bool:
         asked = self.providers.demo_provider_enabled
+        return not self.server.production if asked is None else asked
+
+    @property
+    def local_accounts_enabled(self) -> bool:
+        asked = self.accounts.local_auth_enabled
         return not self.server.production if asked is None else asked
 
     @property

@@ -26,6 +26,7 @@ from core.clients.embedded_redis import (
 )
 from core.instance_lock import InstanceLock, InstanceLocked, acquire_instance_lock
 from core.private_folder import NotPrivate, private_folder
+from core.security import SETUP_TOKEN_FILE
 from core.settings import Settings, SettingsError, embedded_database, load_settings
 from core.supervisor import ChildSpec, Supervisor, die_with_parent
 from migrations.head import UnknownRevision, current_is_head
@@ -266,6 +267,9 @@ class Leader:
             lines.append(
                 f"  Images         {demo if self._settings.demo_enabled else 'none until GOOGLE_API_KEY is set'}"
             )
+        setup_token = self._folders.data / SETUP_TOKEN_FILE
+        if setup_token.exists():
+            lines.append(f"  First admin    register with the set-up token {setup_token.read_text(encoding='ascii')}")
         lines.append("  Stop           Ctrl-C")
         print("\n".join(lines), flush=True)
 

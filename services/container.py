@@ -14,19 +14,28 @@ from pydantic import SecretStr
 from redis.asyncio import Redis
 
 from core.clients.database import Database
+from core.clients.github import GitHubClient
 from core.clients.redis import open_redis
 from core.clock import now_ms
 from core.failpoints import FailPoints
 from core.metrics import Metrics
-from core.security import AccessTokens, KeyRing, LinkSigner, RefreshTokens, load_or_make_secret
+from core.security import KeyRing, LinkSigner, load_or_make_secret
 from core.settings import Settings, SettingsError, embedded_database
+from services.accounts.assembly import Neighbours, assemble
+from services.accounts.departure import Departures
+from services.accounts.directory import UserDirectory
+from services.accounts.export import AccountExport
+from services.accounts.github import GitHubSignIn
+from services.accounts.guests import GuestSignIn
+from services.accounts.local import LocalAccounts
+from services.accounts.own_keys import OwnKeys
 from services.accounts.service import AccountService
-from services.accounts.sessions import SessionStore
 from services.checks import components
 from services.generation.delivery import ImageKeeper
 from services.generation.recovery import Recovery
 from services.generation.service import GenerationService
 from services.health import HealthService
+from services.history.export import HistoryExport
 from services.history.links import LinkService
 from services.history.service import HistoryService
 from services.history.thumbnails import ThumbnailService
@@ -40,14 +49,15 @@ from services.providers.gemini import CONNECT_SECONDS, GeminiProvider
 from services.providers.service import ProviderService
 from services.quota.service import QuotaService
 from services.quota.store import QuotaStore
+from services.references.service import ReferenceService
 from services.storage.base import Storage
 from services.storage.local import LocalStorage
 from services.storage.spool import Spool
 
 VERSION = "0.1.0"
-ACCESS_TOKEN_SECONDS = 15 * 60
 FILE_THREADS = 8
 PIXEL_THREADS = 2
+PASSWORD_THREADS = 2
 READ_BUFFER_BYTES = 16 * 1024
 DRAIN_SECONDS = 3  # after uvicorn gave requests 25 s, within the 30 s that the leader gives a process
 
@@ -61,13 +71,22 @@ class Container:
     storage: Storage
     spool: Spool
     accounts: AccountService
+    guests: GuestSignIn
+    github: GitHubSignIn
+    local_accounts: LocalAccounts
+    directory: UserDirectory
+    departures: Departures
+    account_export: AccountExport
+    own_keys: OwnKeys
     limiter: RateLimiter
     quota: QuotaService
     moderation: ModerationService
     providers: ProviderService
+    references: ReferenceService
     generation: GenerationService
     recovery: Recovery
     history: HistoryService
+    history_export: HistoryExport
     thumbnails: ThumbnailService
     links: LinkService
     health: HealthService
@@ -118,15 +137,17 @@ async def _build(settings: Settings, metrics: Metrics, stack: AsyncExitStack) ->
         metrics,
         call_lifetime_seconds=settings.server.request_timeout_seconds + settings.quota.reservation_grace_seconds,
     )
-    history = HistoryService(database, storage, settings.storage)
+    idempotency = IdempotencyService(redis)
     fail_points = FailPoints(settings.debugging.fail_point)
+    history = HistoryService(database, storage, settings.storage, fail_points)
+    history_export = HistoryExport(storage, spool, files)
     keeper = ImageKeeper(storage, history, quota, files, fail_points)
     generation = GenerationService(
         providers,
         moderation,
         quota,
         keeper,
-        IdempotencyService(redis),
+        idempotency,
         settings.storage,
         metrics,
         fail_points,
@@ -134,6 +155,21 @@ async def _build(settings: Settings, metrics: Metrics, stack: AsyncExitStack) ->
     )
     stack.push_async_callback(generation.drain, DRAIN_SECONDS)
     limiter = RateLimiter(redis, metrics)
+    accounts = assemble(
+        settings,
+        Neighbours(
+            redis=redis,
+            database=database,
+            keys=keys,
+            limiter=limiter,
+            history=history,
+            quota=quota,
+            providers=providers,
+            threads=_threads(stack, PASSWORD_THREADS, "passwords"),
+            github=_github(settings, stack),
+            forgetters=(quota.forget, idempotency.forget, moderation.forget, limiter.forget),
+        ),
+    )
     return Container(
         settings=settings,
         metrics=metrics,
@@ -141,22 +177,24 @@ async def _build(settings: Settings, metrics: Metrics, stack: AsyncExitStack) ->
         database=database,
         storage=storage,
         spool=spool,
-        accounts=AccountService(
-            SessionStore(redis),
-            database,
-            AccessTokens(keys, ACCESS_TOKEN_SECONDS),
-            RefreshTokens(keys),
-            limiter,
-            settings.accounts,
-        ),
+        accounts=accounts.service,
+        guests=accounts.guests,
+        github=accounts.github,
+        local_accounts=accounts.local,
+        directory=accounts.directory,
+        departures=accounts.departures,
+        account_export=AccountExport(history, history_export),
+        own_keys=accounts.own_keys,
         limiter=limiter,
         quota=quota,
         moderation=moderation,
         providers=providers,
+        references=ReferenceService(spool, settings.storage, files, pixels),
         generation=generation,
         recovery=Recovery(quota, keeper, metrics),
         history=history,
-        thumbnails=ThumbnailService(storage, pixels),
+        history_export=history_export,
+        thumbnails=ThumbnailService(storage, pixels, settings.storage.max_image_pixels),
         links=LinkService(LinkSigner(keys), settings.storage.image_url_ttl_seconds),
         health=HealthService(components(redis, database, storage, providers), VERSION),
     )
@@ -175,6 +213,14 @@ def _redis(settings: Settings, stack: AsyncExitStack) -> Redis:
     redis = open_redis(url)
     stack.push_async_callback(redis.aclose)
     return redis
+
+
+def _github(settings: Settings, stack: AsyncExitStack) -> GitHubClient | None:
+    if not settings.accounts.github_enabled:
+        return None
+    client = GitHubClient(settings.accounts)
+    stack.push_async_callback(client.close)
+    return client
 
 
 def _key_ring(settings: Settings) -> KeyRing:

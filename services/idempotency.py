@@ -15,7 +15,7 @@ from typing import Literal
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from core.clients.redis import RedisKey
+from core.clients.redis import RedisKey, delete_matching
 from core.clock import Milliseconds, now_ms
 from core.errors import AppError
 from core.ids import keyed_id
@@ -110,6 +110,7 @@ class Call:
 
 class IdempotencyService:
     def __init__(self, redis: Redis) -> None:
+        self._redis = redis
         self._claim = redis.register_script(_CLAIM)
         self._renew = redis.register_script(_RENEW)
         self._finish = redis.register_script(_FINISH)
@@ -136,6 +137,10 @@ class IdempotencyService:
         """The call ids that this key may have had within 24 h: what is left to go by when Redis was emptied."""
         now = now_ms()
         return _call_id(key, now), _call_id(key, now - DAY_MS)
+
+    async def forget(self, caller: str) -> None:
+        """Remove the claims of somebody who has left."""
+        await delete_matching(self._redis, CLAIM(caller=caller, key="*"))
 
     async def _take(self, key: IdempotencyKey) -> Call:
         answer = await self._claim(

@@ -11,7 +11,7 @@ from redis.asyncio import Redis
 from redis.asyncio.client import Pipeline
 from redis.exceptions import RedisError
 
-from core.clients.redis import RedisKey
+from core.clients.redis import RedisKey, delete_matching
 from core.clock import now_ms
 from core.errors import RateLimited
 from core.logging import get_logger
@@ -81,3 +81,7 @@ class RateLimiter:
         pipeline.incr(key)
         pipeline.expire(key, limit.window_seconds)
         return limit.window_seconds - passed
+
+    async def forget(self, caller: str) -> None:
+        """Remove the counts of somebody who has left."""
+        await delete_matching(self._redis, LIMIT(caller=caller, route="*", window="*"))

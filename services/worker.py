@@ -46,6 +46,10 @@ async def purge(ctx: dict[str, Any]) -> int:
     return await _container(ctx).history.purge_due()
 
 
+async def finish_departures(ctx: dict[str, Any]) -> int:
+    return await _container(ctx).departures.finish()
+
+
 async def clean_spool(ctx: dict[str, Any]) -> int:
     return await asyncio.to_thread(_container(ctx).spool.remove_stale)
 
@@ -64,6 +68,7 @@ async def run(settings: Settings, metrics: Metrics) -> None:
             cron_jobs=[
                 cron(sweep, second=set(range(0, 60, SWEEP_SECONDS)), keep_result=0, unique=True),
                 cron(purge, second=set(range(0, 60, PURGE_SECONDS)), keep_result=0, timeout=600),
+                cron(finish_departures, second=set(range(5, 60, PURGE_SECONDS)), keep_result=0, timeout=600),
                 cron(clean_spool, minute={0}, second={15}, keep_result=0),
             ],
             # arq's own reading of an address leaves `%20` in paths and `%40` in passwords as they are.

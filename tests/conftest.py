@@ -13,6 +13,7 @@ from core.clients.database import sqlite_url
 from core.clients.embedded_redis import running_redis
 from core.settings import setting_groups
 from migrations.upgrade import upgrade
+from tests.support.github import GitHubStandin, running_github
 from tests.support.service import RunningService, run_service
 
 OPERATOR_KEY = "AIzaOperatorKeyOfTheTests0000000000000000"
@@ -100,3 +101,9 @@ async def service(open_service: OpenService) -> RunningService:
 async def gemini_service(open_service: OpenService, gemini: GeminiStandin) -> RunningService:
     """The API with an operator's key for the stand-in."""
     return await open_service(GOOGLE_API_KEY=OPERATOR_KEY, GOOGLE_GEMINI_BASE_URL=gemini.url)
+
+
+@pytest.fixture
+async def github() -> AsyncIterator[GitHubStandin]:
+    async with running_github() as standin:
+        yield standin

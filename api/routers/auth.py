@@ -1,16 +1,15 @@
-"""/api/auth: guests and sessions."""
+"""/api/auth: what may be offered, who I am, staying signed in, signing out."""
 
 from fastapi import APIRouter, Request
 
 from api.dependencies import Address, CurrentCaller, Services, count_request
 from api.errors import errors
-from api.schemas.auth import AuthConfigRead, EmptyBody, RefreshBody, SessionRead, SessionsRead, TokensRead, UserRead
+from api.schemas.auth import AuthConfigRead, RefreshBody, SessionRead, SessionsRead, TokensRead, UserRead
 from api.schemas.common import Success
+from api.token_transport import Transport
 from core.errors import Forbidden, NotFound, PayloadTooLarge, RateLimited, RequestTimeout, Unauthorized
 from i18n.translate import LANGUAGES
 from services.limits import Limit
-
-HOUR = 3600
 
 router = APIRouter(prefix="/api/auth", tags=["auth"])
 
@@ -18,23 +17,13 @@ router = APIRouter(prefix="/api/auth", tags=["auth"])
 @router.get("/config", responses=errors())
 async def read_config(services: Services) -> AuthConfigRead:
     """What a page may offer to somebody who is not signed in."""
-    settings = services.settings
     return AuthConfigRead(
-        github=False,
-        local=False,
-        guest=settings.accounts.guest_enabled,
-        trial=settings.quota.trial_enabled and services.providers.has_trial,
+        github=services.github.enabled,
+        local=services.local_accounts.enabled,
+        guest=services.guests.enabled,
+        trial=services.settings.quota.trial_enabled and services.providers.has_trial,
         languages=list(LANGUAGES),
     )
-
-
-@router.post("/guest", responses=errors(Forbidden, PayloadTooLarge, RequestTimeout, RateLimited))
-async def sign_in_guest(request: Request, body: EmptyBody, services: Services, address: Address) -> TokensRead:
-    """Become a guest: generate within the trial quota; what was made goes after GUEST_RETENTION_HOURS."""
-    limit = Limit("guest", services.settings.accounts.guest_rate_per_hour, HOUR)
-    await count_request(request, services, address, limit)
-    user_agent = request.headers.get("user-agent", "")
-    return TokensRead.of(await services.accounts.sign_in_guest(address=address, user_agent=user_agent))
 
 
 @router.get("/me", responses=errors(Unauthorized, RateLimited))
@@ -43,17 +32,21 @@ async def read_me(caller: CurrentCaller, services: Services) -> UserRead:
     return UserRead.of(await services.accounts.user(caller.user_id))
 
 
-@router.post("/refresh", responses=errors(Unauthorized, PayloadTooLarge, RequestTimeout, RateLimited))
-async def refresh_tokens(request: Request, body: RefreshBody, services: Services, address: Address) -> TokensRead:
-    """Trade a refresh token for new tokens; one that was used before ends its session."""
+@router.post("/refresh", responses=errors(Unauthorized, Forbidden, PayloadTooLarge, RequestTimeout, RateLimited))
+async def refresh_tokens(
+    request: Request, body: RefreshBody, services: Services, address: Address, transport: Transport
+) -> TokensRead:
+    """Trade a refresh token, from the body or the cookie, for new tokens; one used before ends its session."""
     limit = Limit("refresh", services.settings.server.rate_limit_requests)
     await count_request(request, services, address, limit)
-    return TokensRead.of(await services.accounts.refresh(body.refresh_token))
+    refresh_token, back = transport.take(body.refresh_token)
+    return back.give(await services.accounts.refresh(refresh_token))
 
 
-@router.post("/logout", responses=errors(Unauthorized, RateLimited))
-async def logout(caller: CurrentCaller, services: Services) -> Success:
+@router.post("/logout", responses=errors(Unauthorized, Forbidden, RateLimited))
+async def logout(caller: CurrentCaller, services: Services, transport: Transport) -> Success:
     """End this session; its access token stops working at once."""
+    transport.end()
     await services.accounts.end_session(caller, caller.session_id)
     return Success()
 

@@ -11,11 +11,23 @@ from api.context import request_id_of
 from api.dependencies import BaseUrl, CurrentCaller, KeyBeside, MakingCaller, OwnKey, Services
 from api.errors import errors
 from api.idempotency import IdempotencyHeader, idempotency_of
+from api.openapi import BLEND_BODY
 from api.schemas.common import Envelope
-from api.schemas.generate import BasicBody, EstimateQuery, EstimateRead, GeneratedRead
+from api.schemas.generate import BasicBody, EstimateQuery, EstimateRead, GeneratedRead, SearchBody
+from api.uploads.blend import BlendRequest
 from core.clock import now_ms
-from core.errors import NotFound, PayloadTooLarge, RateLimited, RequestTimeout, StorageUnavailable, Unauthorized
-from services.generation.models import Generated, GenerationCommand
+from core.errors import (
+    FieldProblem,
+    NotFound,
+    PayloadTooLarge,
+    RateLimited,
+    RequestTimeout,
+    StorageUnavailable,
+    Unauthorized,
+    ValidationFailed,
+)
+from services.container import Container
+from services.generation.models import CAPABILITIES, Generated, GenerationCommand
 from services.idempotency import Conflict, IdempotencyMismatch
 from services.moderation.errors import ContentBlocked
 from services.providers.errors import (
@@ -30,15 +42,19 @@ from services.providers.errors import (
     ProviderUnavailable,
 )
 from services.quota.errors import Cooldown, QuotaExceeded
+from services.references.errors import UnsupportedImage
+
+ONE_RESOLUTION = "1K"  # of what is not plain text to image
 
 router = APIRouter(prefix="/api/generate", tags=["generate"])
 
-GENERATION_ERRORS = errors(
+_CAN_HAPPEN = (
     Unauthorized, ApiKeyRequired, InvalidApiKey, QuotaExceeded, Cooldown, RateLimited, ContentBlocked,
     ProviderOverloaded, ProviderUnavailable, ProviderTimeout, ProviderRateLimited, ProviderConnection,
     ProviderRejected, NoImage, PayloadTooLarge, RequestTimeout, StorageUnavailable, Conflict, IdempotencyMismatch,
     NotFound,
 )  # fmt: skip
+GENERATION_ERRORS = errors(*_CAN_HAPPEN)
 
 
 @router.post("/basic", responses=GENERATION_ERRORS)
@@ -53,7 +69,6 @@ async def generate_basic(
     key: IdempotencyHeader,
 ) -> Envelope[GeneratedRead]:
     """Text to image. Anonymous callers bring their own key, and nothing is kept then."""
-    started = time.perf_counter()
     defaults = services.settings.defaults
     command = GenerationCommand(
         request_id=request_id_of(request),
@@ -73,12 +88,69 @@ async def generate_basic(
         include_bytes=body.include_base64 or caller is None,
         idempotency=idempotency_of(caller, key, "basic", body),
     )
-    generated = await services.generation.generate(command, _connected(request))
-    response.headers.update(answer_headers(generated))
-    return Envelope(
-        data=GeneratedRead.of(generated, services.links, base_url, now_ms()),
-        execution_time_ms=round((time.perf_counter() - started) * 1000),
+    return await _answer(command, request, response, services, base_url)
+
+
+@router.post("/search", responses=GENERATION_ERRORS)
+async def generate_search(
+    request: Request,
+    response: Response,
+    body: SearchBody,
+    services: Services,
+    caller: MakingCaller,
+    own_key: OwnKey,
+    base_url: BaseUrl,
+    key: IdempotencyHeader,
+) -> Envelope[GeneratedRead]:
+    """Text to image, grounded in a search, with its sources; always 1K."""
+    defaults = services.settings.defaults
+    command = GenerationCommand(
+        request_id=request_id_of(request),
+        caller=caller,
+        own_key=own_key,
+        mode="search",
+        prompt=body.prompt,
+        aspect_ratio=body.aspect_ratio or defaults.default_aspect_ratio,
+        resolution=ONE_RESOLUTION,
+        safety_level=body.safety_level or defaults.default_safety_level,
+        provider=body.provider,
+        model=body.model,
+        save_to_history=body.save_to_history,
+        include_bytes=body.include_base64 or caller is None,
+        idempotency=idempotency_of(caller, key, "search", body),
     )
+    return await _answer(command, request, response, services, base_url)
+
+
+@router.post("/blend", responses=errors(*_CAN_HAPPEN, UnsupportedImage), openapi_extra=BLEND_BODY)
+async def generate_blend(
+    request: Request,
+    response: Response,
+    services: Services,
+    caller: MakingCaller,
+    own_key: OwnKey,
+    base_url: BaseUrl,
+    given: BlendRequest,
+) -> Envelope[GeneratedRead]:
+    """1–14 images and a prompt to one image, or the first image in the style of the second; always 1K."""
+    body = given.body
+    command = GenerationCommand(
+        request_id=request_id_of(request),
+        caller=caller,
+        own_key=own_key,
+        mode=body.mode,
+        prompt=body.prompt,
+        aspect_ratio=body.aspect_ratio,
+        resolution=ONE_RESOLUTION,
+        safety_level=body.safety_level or services.settings.defaults.default_safety_level,
+        provider=body.provider,
+        model=body.model,
+        save_to_history=body.save_to_history,
+        include_bytes=body.include_base64 or caller is None,
+        references=given.references,
+        idempotency=given.idempotency,
+    )
+    return await _answer(command, request, response, services, base_url)
 
 
 @router.get("/estimate", responses=errors(Unauthorized, InvalidApiKey, RateLimited))
@@ -88,13 +160,35 @@ async def estimate_cost(
     """What images would cost at the provider, before spending."""
     started = time.perf_counter()
     found = services.providers.estimate(
+        CAPABILITIES[query.mode],
         provider=query.provider,
         model=query.model,
-        resolution=query.resolution or services.settings.defaults.default_resolution,
+        resolution=_resolution(query, services.settings.defaults.default_resolution),
         count=query.count,
         has_own_key=own_key is not None,
     )
     return Envelope(data=EstimateRead.of(found), execution_time_ms=round((time.perf_counter() - started) * 1000))
+
+
+async def _answer(
+    command: GenerationCommand, request: Request, response: Response, services: Container, base_url: str
+) -> Envelope[GeneratedRead]:
+    """Through the pipeline. The time that is answered counts from here: until then the body was on its way."""
+    started = time.perf_counter()
+    generated = await services.generation.generate(command, _connected(request))
+    response.headers.update(answer_headers(generated))
+    return Envelope(
+        data=GeneratedRead.of(generated, services.links, base_url, now_ms()),
+        execution_time_ms=round((time.perf_counter() - started) * 1000),
+    )
+
+
+def _resolution(query: EstimateQuery, default: str) -> str:
+    if query.mode == "basic":
+        return query.resolution or default
+    if query.resolution not in {None, ONE_RESOLUTION}:
+        raise ValidationFailed([FieldProblem("resolution", "not_supported", allowed=(ONE_RESOLUTION,))])
+    return ONE_RESOLUTION
 
 
 def answer_headers(generated: Generated) -> dict[str, str]:

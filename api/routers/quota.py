@@ -26,7 +26,7 @@ async def read_quota(request: Request) -> Response:
     """The day's pool and the caller's own limits."""
     services = services_of(request)
     caller = await reading_caller(request, await BEARER(request))
-    own_key = await key_beside(request.headers.get("x-api-key"))
+    own_key = await key_beside(services, caller, request.headers.get("x-api-key"))
     metered = services.settings.quota.trial_enabled and is_metered(caller, own_key is not None)
     return Response(
         QuotaRead.json_of(await services.quota.status(quota_identity(caller), metered=metered)),

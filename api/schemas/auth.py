@@ -1,12 +1,30 @@
 """Sign-in."""
 
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from email_validator import EmailNotValidError, validate_email
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic_core import PydanticCustomError
 
-from api.schemas.common import RequestModel, Timestamp
+from api.schemas.common import PlainText, RequestModel, SecretText, ShortText, Timestamp
 from core.clock import utc
 from services.accounts.models import Role, Session, Tokens, User
+from services.accounts.own_keys import PROVIDER
+
+MAX_EMAIL_CHARACTERS = 254
+MIN_PASSWORD_CHARACTERS = 8  # NIST SP 800-63B; what it is made of is nobody's business
+MAX_PASSWORD_CHARACTERS = 200
+
+
+def _email(value: str) -> str:
+    try:
+        # Nothing is sent there, and a house of one's own may well be called `nas.local`.
+        return validate_email(value, check_deliverability=False, globally_deliverable=False).normalized
+    except EmailNotValidError as error:
+        raise PydanticCustomError("bad_format", "no e-mail address") from error
+
+
+Email = Annotated[PlainText, Field(min_length=1, max_length=MAX_EMAIL_CHARACTERS), AfterValidator(_email)]
 
 
 class AuthConfigRead(BaseModel):
@@ -26,7 +44,65 @@ class EmptyBody(RequestModel):
 class RefreshBody(RequestModel):
     model_config = ConfigDict(json_schema_extra={"example": {"refresh_token": "kq3…"}})
 
-    refresh_token: str = Field(min_length=1, max_length=200)
+    refresh_token: str | None = Field(
+        None, min_length=1, max_length=200, description="left out: the one in the cookie `nbl_refresh`"
+    )
+
+
+class GitHubLoginRead(BaseModel):
+    redirect_url: str = Field(description="GitHub's authorize page")
+    state: str = Field(description="works once, for 10 minutes; a browser compares it with the one that comes back")
+
+
+class GitHubCallbackBody(RequestModel):
+    model_config = ConfigDict(json_schema_extra={"example": {"code": "9d2c…", "state": "hV0…"}})
+
+    code: PlainText = Field(min_length=1, max_length=200)
+    state: PlainText = Field(min_length=1, max_length=100)
+
+
+class LoginBody(RequestModel):
+    model_config = ConfigDict(
+        json_schema_extra={"example": {"email": "ada@example.org", "password": "a long and easy sentence"}}
+    )
+
+    email: Email
+    password: SecretText = Field(min_length=1, max_length=MAX_PASSWORD_CHARACTERS)
+
+
+class RegisterBody(RequestModel):
+    model_config = ConfigDict(
+        json_schema_extra={"example": {"email": "ada@example.org", "password": "a long and easy sentence"}}
+    )
+
+    email: Email
+    password: SecretText = Field(
+        min_length=MIN_PASSWORD_CHARACTERS,
+        max_length=MAX_PASSWORD_CHARACTERS,
+        description="8–200 characters, of any kind",
+    )
+    name: ShortText | None = None
+    setup_token: PlainText | None = Field(
+        None, min_length=1, max_length=100, description="makes the first admin; the first start prints it"
+    )
+
+
+class OwnKeyBody(RequestModel):
+    model_config = ConfigDict(json_schema_extra={"example": {"api_key": "AIzaSyExampleOfAKey0000000000000000000"}})
+
+    api_key: SecretText = Field(min_length=1, max_length=200)
+
+
+class OwnKeyRead(BaseModel):
+    """The caller's own key, as far as it is shown."""
+
+    configured: bool
+    masked: str | None = Field(description="its last four characters")
+    provider: str
+
+    @classmethod
+    def of(cls, masked: str) -> Self:
+        return cls(configured=bool(masked), masked=masked or None, provider=PROVIDER)
 
 
 class UserRead(BaseModel):
@@ -55,16 +131,16 @@ class UserRead(BaseModel):
 
 class TokensRead(BaseModel):
     access_token: str
-    refresh_token: str
+    refresh_token: str | None = Field(description="null when it comes in the cookie `nbl_refresh`")
     token_type: Literal["bearer"] = "bearer"
     expires_in: int = Field(description="seconds that the access token lives")
     user: UserRead
 
     @classmethod
-    def of(cls, tokens: Tokens) -> Self:
+    def of(cls, tokens: Tokens, *, refresh_in_body: bool = True) -> Self:
         return cls(
             access_token=tokens.access_token,
-            refresh_token=tokens.refresh_token,
+            refresh_token=tokens.refresh_token if refresh_in_body else None,
             expires_in=tokens.expires_in,
             user=UserRead.of(tokens.user),
         )
@@ -92,3 +168,14 @@ class SessionRead(BaseModel):
 
 class SessionsRead(BaseModel):
     sessions: list[SessionRead]
+
+
+class AccountExportRead(BaseModel):
+    """`account.json` of an export."""
+
+    account: UserRead
+    sessions: list[SessionRead]
+
+    @classmethod
+    def of(cls, user: User, sessions: list[Session], current_id: str) -> Self:
+        return cls(account=UserRead.of(user), sessions=[SessionRead.of(session, current_id) for session in sessions])

@@ -3,16 +3,24 @@
 from datetime import datetime
 from typing import Annotated, Generic, Literal, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainSerializer, StringConstraints
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainSerializer, SecretStr, StringConstraints
 from pydantic_core import PydanticCustomError
 
 Data = TypeVar("Data")
+
+MAX_OFFSET = 2**31 - 1
 
 
 class RequestModel(BaseModel):
     """Bodies and queries: an unknown field is refused by its name, a value is not bent into another type."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class WithImages(RequestModel):
+    """A body with images in it; see `api/uploads`, which reads it."""
+
+    images: list[str]
 
 
 class Success(BaseModel):
@@ -39,6 +47,19 @@ Prompt = Annotated[
     AfterValidator(_no_nul),
     Field(description="1–4,000 characters after trimming"),
 ]
+
+
+def _is_text(secret: SecretStr) -> SecretStr:
+    """What pydantic asks of a plain text itself."""
+    try:
+        secret.get_secret_value().encode()
+    except UnicodeEncodeError as error:
+        raise PydanticCustomError("bad_text", "holds half a character") from error
+    return secret
+
+
+PlainText = Annotated[str, AfterValidator(_no_nul)]
+SecretText = Annotated[SecretStr, AfterValidator(_is_text)]
 ShortText = Annotated[
     str, StringConstraints(strip_whitespace=True, min_length=1, max_length=100), AfterValidator(_no_nul)
 ]

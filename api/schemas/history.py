@@ -9,13 +9,12 @@ import orjson
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from api.schemas.common import RequestModel, ShortText, Timestamp
+from api.schemas.common import MAX_OFFSET, RequestModel, ShortText, Timestamp
 from core.clock import from_datetime, rfc3339
 from services.history.links import LinkService
 from services.history.models import HistoryFilter, Image, ListedImage, Page, Sort
 
 Mode = Literal["basic", "search", "blend", "style", "batch", "chat", "edit"]
-MAX_OFFSET = 2**31 - 1
 MAX_KNOWN_ENTRIES = 2048  # of some 2 KB
 _DAY = re.compile(r"\d{4}-\d\d-\d\d")
 
@@ -23,13 +22,15 @@ _DAY = re.compile(r"\d{4}-\d\d-\d\d")
 def _moment(value: Any, *, end_of_day: bool) -> datetime:
     """A date, or a time by RFC 3339 (without a zone: UTC). A date as an end takes the whole day in."""
     try:
-        if _DAY.fullmatch(str(value)):
-            day = date.fromisoformat(str(value))
+        if not isinstance(value, str):
+            raise ValueError
+        if _DAY.fullmatch(value):
+            day = date.fromisoformat(value)
             if end_of_day and day == date.max:
                 return datetime.max.replace(tzinfo=UTC)  # what "for ever" is often spelled as
             day += timedelta(days=int(end_of_day))
             return datetime(day.year, day.month, day.day, tzinfo=UTC)
-        moment = datetime.fromisoformat(str(value))
+        moment = datetime.fromisoformat(value)
         return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
     except (ValueError, OverflowError) as error:
         raise PydanticCustomError("bad_format", "neither a date nor a time by RFC 3339") from error
@@ -39,13 +40,10 @@ From = Annotated[datetime, BeforeValidator(lambda value: _moment(value, end_of_d
 To = Annotated[datetime, BeforeValidator(lambda value: _moment(value, end_of_day=True))]
 
 
-class HistoryQuery(RequestModel):
-    model_config = ConfigDict(extra="forbid", strict=False, frozen=True)
+class HistoryFields(RequestModel):
+    """Which of the caller's images."""
 
-    limit: int = Field(20, ge=1, le=100)
-    offset: int = Field(0, ge=0, le=MAX_OFFSET)
     mode: Mode | None = None
-    sort: Sort = "newest"
     date_from: From | None = Field(None, description="a date or an RFC 3339 time, inclusive")
     date_to: To | None = Field(None, description="a date, inclusive, or an RFC 3339 time, exclusive")
     session_id: ShortText | None = None
@@ -65,6 +63,14 @@ class HistoryQuery(RequestModel):
             date_from=from_datetime(self.date_from) if self.date_from else None,
             date_to=from_datetime(self.date_to) if self.date_to else None,
         )
+
+
+class HistoryQuery(HistoryFields):
+    model_config = ConfigDict(extra="forbid", strict=False, frozen=True)
+
+    limit: int = Field(20, ge=1, le=100)
+    offset: int = Field(0, ge=0, le=MAX_OFFSET)
+    sort: Sort = "newest"
 
 
 class DeleteQuery(RequestModel):

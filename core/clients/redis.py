@@ -2,7 +2,7 @@
 
 import asyncio
 import re
-from collections.abc import Awaitable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -25,6 +25,7 @@ POOL_WAIT_SECONDS = 30
 # A Redis that hangs must be known within 1 s, and a request may need two commands to find out; with much less, a busy
 # processor would look like a Redis that hangs.
 SOCKET_TIMEOUT_SECONDS = 0.45
+SCAN_PAGE = 500
 
 
 @dataclass(frozen=True)
@@ -179,3 +180,20 @@ def open_pool(
 async def reply(answer: Awaitable[Result] | Result) -> Result:
     """Await a command whose stub in redis-py leaves open whether the client is the asynchronous one."""
     return await answer if isinstance(answer, Awaitable) else answer
+
+
+async def scan_pages(redis: Redis, pattern: str) -> AsyncIterator[list[str]]:
+    """All keys that fit a pattern, a few hundred at a time; for work in the background, since it looks at every key."""
+    cursor = 0
+    while True:
+        cursor, keys = await redis.scan(cursor, match=pattern, count=SCAN_PAGE)
+        if keys:
+            yield keys
+        if cursor == 0:
+            return
+
+
+async def delete_matching(redis: Redis, pattern: str) -> None:
+    """Remove all keys that fit a pattern; in the background too."""
+    async for keys in scan_pages(redis, pattern):
+        await redis.delete(*keys)

@@ -1,4 +1,4 @@
-"""Signing in, staying signed in, signing out."""
+"""Staying signed in: sessions and their tokens, whatever way somebody has signed in."""
 
 from core.clients.database import Database
 from core.clock import now_ms
@@ -6,10 +6,11 @@ from core.errors import Forbidden, NotFound, Unauthorized
 from core.ids import new_id
 from core.logging import get_logger
 from core.security import AccessClaims, AccessTokens, RefreshTokens
-from core.settings import AccountSettings
-from services.accounts.models import Caller, Session, Tokens, User, local_folder_id
+from services.accounts.departure import Departures
+from services.accounts.models import Caller, Session, Tokens, User, Visitor
+from services.accounts.roles import AdminPolicy
 from services.accounts.sessions import SessionStore
-from services.accounts.users import add_user, get_user
+from services.accounts.users import change_user, get_user
 from services.limits import Allowance, Limit, RateLimiter
 
 MAX_USER_AGENT_CHARACTERS = 200
@@ -25,33 +26,26 @@ class AccountService:
         access_tokens: AccessTokens,
         refresh_tokens: RefreshTokens,
         limiter: RateLimiter,
-        settings: AccountSettings,
+        policy: AdminPolicy,
+        departures: Departures,
     ) -> None:
         self._limiter = limiter
         self._sessions = sessions
         self._database = database
         self._access = access_tokens
         self._refresh = refresh_tokens
-        self._settings = settings
-
-    async def sign_in_guest(self, *, address: str, user_agent: str) -> Tokens:
-        """Make a guest and sign them in. Raises Forbidden where the operator wants no guests."""
-        if not self._settings.guest_enabled:
-            raise Forbidden("guests_disabled")
-        user_id = new_id("usr")
-        user = User(id=user_id, role="guest", folder_id=local_folder_id(user_id), created_at=now_ms())
-        await self._database.write(lambda connection: add_user(connection, user))
-        return await self._open_session(user, address, user_agent)
+        self._policy = policy
+        self._departures = departures
 
     async def authenticate(self, access_token: str, *, address: str) -> Caller:
-        """Who this token speaks for. Raises Unauthorized, also when its session has ended."""
+        """Who this token speaks for. Raises Unauthorized, also when its session has ended; Forbidden when blocked."""
         claims = self._access.verify(access_token)
         return _caller(await self._sessions.get(claims.session_id), claims, address)
 
     async def admit(self, access_token: str, limit: Limit, *, address: str) -> tuple[Caller, Allowance]:
         """Who this token speaks for, and what this request leaves of that caller's limit, in one round trip.
 
-        Raises Unauthorized.
+        Raises as `authenticate`.
         """
         claims = self._access.verify(access_token)
         session, reset, (used, _) = await self._sessions.get_with(
@@ -59,11 +53,36 @@ class AccountService:
         )
         return _caller(session, claims, address), self._limiter.allowance(limit, used, reset)
 
+    async def welcome(self, user: User, visitor: Visitor) -> Tokens:
+        """Open a session for somebody who has proven who they are; what they made as a guest is theirs now.
+
+        Raises Forbidden when an admin keeps them out.
+        """
+        if user.blocked_at is not None:
+            raise Forbidden("blocked")
+        now = now_ms()
+        session = Session(
+            id=new_id("ses"),
+            user_id=user.id,
+            role=user.role,
+            folder_id=user.folder_id,
+            created_at=now,
+            last_active=now,
+            user_agent=visitor.user_agent[:MAX_USER_AGENT_CHARACTERS],
+            address=visitor.address,
+        )
+        refresh_token = self._refresh.new()
+        await self._sessions.add(session, self._refresh.fingerprint(refresh_token))
+        await self._check_still_welcome(session)
+        if visitor.guest_id is not None:
+            await self._departures.merge(visitor.guest_id, user.id)
+        return self._tokens(user, session.id, refresh_token)
+
     async def refresh(self, refresh_token: str) -> Tokens:
         """Trade a refresh token for the next pair.
 
         Two tabs within 30 s get the same successor; later the token counts as stolen and its session ends.
-        Raises Unauthorized.
+        Raises Unauthorized, or Forbidden when blocked.
         """
         successor = self._refresh.successor(refresh_token)
         fingerprint = self._refresh.fingerprint
@@ -75,7 +94,7 @@ class AccountService:
             await self._sessions.remove(session.user_id, session.id)
             log.warning("refresh token used again, session ended", session_id=session.id, user_id=session.user_id)
             raise Unauthorized("refresh_token_reused")
-        user = await self.user(session.user_id)
+        user = await self._current(session)
         return self._tokens(user, session.id, successor)
 
     async def user(self, user_id: str) -> User:
@@ -93,21 +112,28 @@ class AccountService:
         if not await self._sessions.remove(caller.user_id, session_id):
             raise NotFound(f"session {session_id}")
 
-    async def _open_session(self, user: User, address: str, user_agent: str) -> Tokens:
-        now = now_ms()
-        session = Session(
-            id=new_id("ses"),
-            user_id=user.id,
-            role=user.role,
-            folder_id=user.folder_id,
-            created_at=now,
-            last_active=now,
-            user_agent=user_agent[:MAX_USER_AGENT_CHARACTERS],
-            address=address,
-        )
-        refresh_token = self._refresh.new()
-        await self._sessions.add(session, self._refresh.fingerprint(refresh_token))
-        return self._tokens(user, session.id, refresh_token)
+    async def _check_still_welcome(self, session: Session) -> None:
+        """Whoever was blocked, or has left, since the account was read: their sessions were gone through before this
+        one was there.
+        """
+        user = await self._database.read(lambda connection: get_user(connection, session.user_id))
+        if user is not None and user.blocked_at is None:
+            return
+        await self._sessions.remove(session.user_id, session.id)
+        raise Unauthorized("account_gone") if user is None else Forbidden("blocked")
+
+    async def _current(self, session: Session) -> User:
+        """The session's user, with the role that the settings and the admins give them by now."""
+        user = await self.user(session.user_id)
+        if user.blocked_at is not None:
+            raise Forbidden("blocked")
+        role = await self._database.read(lambda connection: self._policy.role(connection, user))
+        if role != user.role:
+            await self._database.write(lambda connection: change_user(connection, user.id, role=role))
+            user = await self.user(user.id)
+        if role != session.role:
+            await self._sessions.change_all(user.id, role=role)
+        return user
 
     def _tokens(self, user: User, session_id: str, refresh_token: str) -> Tokens:
         access = self._access.issue(user.id, session_id, user.role, now_ms() // 1000)
@@ -117,4 +143,14 @@ class AccountService:
 def _caller(session: Session | None, claims: AccessClaims, address: str) -> Caller:
     if session is None or session.user_id != claims.user_id:
         raise Unauthorized("session_ended")
-    return Caller(session.user_id, session.role, session.folder_id, session.id, address)
+    if session.blocked:
+        raise Forbidden("blocked")
+    return Caller(
+        user_id=session.user_id,
+        role=session.role,
+        folder_id=session.folder_id,
+        session_id=session.id,
+        address=address,
+        sealed_key=session.sealed_key,
+        masked_key=session.masked_key,
+    )

@@ -11,22 +11,25 @@ from redis.exceptions import RedisError, ResponseError
 from core.clients.redis import RedisKey, reply
 from core.clock import now_ms
 from core.logging import get_logger
-from services.accounts.models import Session
+from services.accounts.models import SESSION_TTL_SECONDS, Session
 
 Result = TypeVar("Result")
 
 log = get_logger(__name__)
 
-SESSION_TTL_SECONDS = 7 * 24 * 3600
 REFRESH_GRACE_SECONDS = 30
 TOUCH_AFTER_MS = 60_000
 
-SESSION = RedisKey("session:{sid}", "hash: user, role, times, browser of one sign-in", SESSION_TTL_SECONDS)
+SESSION = RedisKey(
+    "session:{sid}", "hash: user, role, times, browser of one sign-in; their own key, encrypted", SESSION_TTL_SECONDS
+)
 USER_SESSIONS = RedisKey("user:{user_id}:sessions", "set: ids of a user's sessions", SESSION_TTL_SECONDS)
 REFRESH = RedisKey("refresh:{hash}", "hash: session of a refresh token, when it was used", SESSION_TTL_SECONDS)
+TOKENS = RedisKey("tokens:{sid}", "sorted set: keys of the session's refresh tokens by their end", SESSION_TTL_SECONDS)
 
 # KEYS: the token's entry, its successor's.
-# ARGV: prefix of session keys, now (ms), grace (ms), ttl (s), the keys of users' sessions up to and after the user's id
+# ARGV: prefix of session keys, now (ms), grace (ms), ttl (s), the keys of users' sessions up to and after the user's
+#       id, prefix of the sets of tokens
 _ROTATE = """
 local entry = redis.call('HMGET', KEYS[1], 'session', 'used_at')
 if not entry[1] then return {'unknown'} end
@@ -39,6 +42,10 @@ end
 redis.call('HSET', KEYS[1], 'used_at', ARGV[2])
 redis.call('HSET', KEYS[2], 'session', entry[1])
 redis.call('EXPIRE', KEYS[2], ARGV[4])
+local tokens = ARGV[7] .. entry[1]
+redis.call('ZREMRANGEBYSCORE', tokens, '-inf', ARGV[2])
+redis.call('ZADD', tokens, tonumber(ARGV[2]) + tonumber(ARGV[4]) * 1000, KEYS[2])
+redis.call('EXPIRE', tokens, ARGV[4])
 redis.call('EXPIRE', session, ARGV[4])
 redis.call('HSET', session, 'last_active', ARGV[2])
 redis.call('EXPIRE', ARGV[5] .. redis.call('HGET', session, 'user_id') .. ARGV[6], ARGV[4])
@@ -54,10 +61,25 @@ redis.call('EXPIRE', KEYS[1], ARGV[2])
 redis.call('EXPIRE', KEYS[2], ARGV[2])
 """
 
-# KEYS: session, the user's sessions.   ARGV: session id
+# KEYS: session, the user's sessions, the session's tokens.   ARGV: session id
 _REMOVE = """
 if redis.call('SREM', KEYS[2], ARGV[1]) == 0 then return 0 end
-redis.call('DEL', KEYS[1])
+for _, token in ipairs(redis.call('ZRANGE', KEYS[3], 0, -1)) do redis.call('DEL', token) end
+redis.call('DEL', KEYS[1], KEYS[3])
+return 1
+"""
+
+# One that has ended must not come back as half a session.
+# KEYS: session.   ARGV: fields and values; an empty value removes the field
+_CHANGE = """
+if redis.call('EXISTS', KEYS[1]) == 0 then return 0 end
+for i = 1, #ARGV, 2 do
+  if ARGV[i + 1] == '' then
+    redis.call('HDEL', KEYS[1], ARGV[i])
+  else
+    redis.call('HSET', KEYS[1], ARGV[i], ARGV[i + 1])
+  end
+end
 return 1
 """
 
@@ -76,13 +98,17 @@ class SessionStore:
         self._rotate = redis.register_script(_ROTATE)
         self._touch = redis.register_script(_TOUCH)
         self._remove = redis.register_script(_REMOVE)
+        self._change = redis.register_script(_CHANGE)
 
     async def add(self, session: Session, refresh_fingerprint: str) -> None:
+        refresh, tokens = REFRESH(hash=refresh_fingerprint), TOKENS(sid=session.id)
         pipeline = self._redis.pipeline()
-        pipeline.hset(SESSION(sid=session.id), mapping=asdict(session))
+        pipeline.hset(SESSION(sid=session.id), mapping={name: v for name, v in asdict(session).items() if v != ""})
         pipeline.expire(SESSION(sid=session.id), SESSION_TTL_SECONDS)
-        pipeline.hset(REFRESH(hash=refresh_fingerprint), "session", session.id)
-        pipeline.expire(REFRESH(hash=refresh_fingerprint), SESSION_TTL_SECONDS)
+        pipeline.hset(refresh, "session", session.id)
+        pipeline.expire(refresh, SESSION_TTL_SECONDS)
+        pipeline.zadd(tokens, {refresh: now_ms() + SESSION_TTL_SECONDS * 1000})
+        pipeline.expire(tokens, SESSION_TTL_SECONDS)
         pipeline.sadd(USER_SESSIONS(user_id=session.user_id), session.id)
         pipeline.expire(USER_SESSIONS(user_id=session.user_id), SESSION_TTL_SECONDS)
         await pipeline.execute()
@@ -134,8 +160,23 @@ class SessionStore:
 
     async def remove(self, user_id: str, session_id: str) -> bool:
         """End a session of this user; False when there is none such."""
-        keys = [SESSION(sid=session_id), USER_SESSIONS(user_id=user_id)]
+        keys = [SESSION(sid=session_id), USER_SESSIONS(user_id=user_id), TOKENS(sid=session_id)]
         return bool(await self._remove(keys=keys, args=[session_id]))
+
+    async def remove_all(self, user_id: str) -> None:
+        """End every session of this user, tokens and all."""
+        for session_id in await reply(self._redis.smembers(USER_SESSIONS(user_id=user_id))):
+            await self.remove(user_id, session_id)
+
+    async def change(self, session_id: str, **fields: str) -> bool:
+        """Set fields of a session that stands; an empty text takes one away. False when it has ended."""
+        pairs = [part for pair in fields.items() for part in pair]
+        return bool(await self._change(keys=[SESSION(sid=session_id)], args=pairs))
+
+    async def change_all(self, user_id: str, **fields: str) -> None:
+        """The same for every session of this user."""
+        for session_id in await reply(self._redis.smembers(USER_SESSIONS(user_id=user_id))):
+            await self.change(session_id, **fields)
 
     async def rotate(self, fingerprint: str, successor_fingerprint: str) -> Rotation:
         """Use a refresh token once; its successor's entry stands afterwards."""
@@ -143,7 +184,7 @@ class SessionStore:
             keys=[REFRESH(hash=fingerprint), REFRESH(hash=successor_fingerprint)],
             args=[
                 SESSION(sid=""), now_ms(), REFRESH_GRACE_SECONDS * 1000, SESSION_TTL_SECONDS,
-                *USER_SESSIONS.pattern.split("{user_id}"),
+                *USER_SESSIONS.pattern.split("{user_id}"), TOKENS(sid=""),
             ],
         )  # fmt: skip
         return Rotation(result, *rest)
@@ -151,4 +192,5 @@ class SessionStore:
 
 def _session(fields: dict[str, str]) -> Session:
     times = {name: int(fields[name]) for name in ("created_at", "last_active")}
-    return Session(**{**fields, **times})  # type: ignore[arg-type]
+    texts = {name: fields.get(name, "") for name in ("user_agent", "blocked", "sealed_key", "masked_key")}
+    return Session(**{**fields, **texts, **times})  # type: ignore[arg-type]

@@ -1,11 +1,32 @@
-"""The table of users."""
+"""The table of users, and what is written beside it when they come and go."""
 
-from dataclasses import asdict
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
 
-from sqlalchemy import BigInteger, Column, Connection, String, Table, insert, select
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    ColumnElement,
+    Connection,
+    Index,
+    Row,
+    String,
+    Table,
+    and_,
+    delete,
+    false,
+    func,
+    insert,
+    or_,
+    select,
+    update,
+)
 
 from core.clients.database import metadata
-from services.accounts.models import User
+from core.clock import Milliseconds
+from services.accounts.models import User, UserFilter
 
 users = Table(
     "users",
@@ -18,15 +39,151 @@ users = Table(
     Column("name", String),
     Column("email", String),
     Column("avatar_url", String),
+    Column("github_id", BigInteger),
+    Column("sign_in_email", String),
+    Column("password_hash", String),
+    Column("is_granted_admin", Boolean, nullable=False, server_default=false()),
+    Column("blocked_at", BigInteger),
+    Column("left_at", BigInteger, index=True),
+    Column("merged_into", String),
+    Index("uq_users_github_id", "github_id", unique=True),
+    Index("uq_users_sign_in_email", "sign_in_email", unique=True),
+    Index("ix_users_created_at", "created_at", "id"),
+)
+admin_logins = Table(
+    "admin_logins",
+    metadata,
+    Column("login", String, primary_key=True),
+    Column("github_id", BigInteger, nullable=False),
+)
+milestones = Table(
+    "milestones",
+    metadata,
+    Column("name", String, primary_key=True),
+    Column("reached_at", BigInteger, nullable=False),
 )
 
+_FIELDS = [users.c[name] for name in User.__dataclass_fields__]
 _INSERT = insert(users)
+_HERE = users.c.left_at.is_(None)
+# What stands of somebody who has left: an id, for what of theirs may still be under way.
+_WIPED = dict.fromkeys(("login", "name", "email", "avatar_url", "github_id", "sign_in_email", "password_hash"))
+ESCAPE = "\\"
 
 
-def add_user(connection: Connection, user: User) -> None:
-    connection.execute(_INSERT, asdict(user))
+@dataclass(frozen=True)
+class Departure:
+    """Somebody who has left; `merged_into` is the account that keeps what they made."""
+
+    user_id: str
+    left_at: Milliseconds
+    merged_into: str | None
+
+
+def add_user(
+    connection: Connection, user: User, *, sign_in_email: str | None = None, password_hash: str | None = None
+) -> None:
+    """An IntegrityError means that the e-mail or the GitHub account is another user's."""
+    connection.execute(_INSERT, asdict(user) | {"sign_in_email": sign_in_email, "password_hash": password_hash})
 
 
 def get_user(connection: Connection, user_id: str) -> User | None:
-    row = connection.execute(select(users).where(users.c.id == user_id)).one_or_none()
-    return None if row is None else User(**row._mapping)
+    """None for one who has left."""
+    return _one(connection, users.c.id == user_id)
+
+
+def find_by_github(connection: Connection, github_id: int) -> User | None:
+    return _one(connection, users.c.github_id == github_id)
+
+
+def find_by_email(connection: Connection, sign_in_email: str) -> tuple[User, str] | None:
+    """A local account and the hash of its password."""
+    row = connection.execute(
+        select(*_FIELDS, users.c.password_hash).where(users.c.sign_in_email == sign_in_email, _HERE)
+    ).one_or_none()
+    if row is None:
+        return None
+    *fields, password_hash = row
+    return User(*fields), password_hash
+
+
+def change_user(connection: Connection, user_id: str, **values: Any) -> bool:
+    """False when there is no such user, or not any more."""
+    return connection.execute(update(users).where(users.c.id == user_id, _HERE).values(**values)).rowcount > 0
+
+
+def search_users(connection: Connection, where: UserFilter, limit: int, offset: int) -> tuple[list[User], int]:
+    """A page, the newest first, and the exact total."""
+    condition = and_(_HERE, *_conditions(where))
+    rows = connection.execute(
+        select(*_FIELDS)
+        .where(condition)
+        .order_by(users.c.created_at.desc(), users.c.id.desc())
+        .limit(limit)
+        .offset(offset)
+    )
+    total = connection.execute(select(func.count()).select_from(users).where(condition)).scalar_one()
+    return [_user(row) for row in rows], total
+
+
+def pin_admin_login(connection: Connection, login: str, github_id: int) -> None:
+    """A login that ADMIN_LOGINS names belongs for ever to the first GitHub account that signs in with it."""
+    taken = connection.execute(select(admin_logins.c.login).where(admin_logins.c.login == login)).one_or_none()
+    if taken is None:
+        connection.execute(insert(admin_logins), {"login": login, "github_id": github_id})
+
+
+def pinned_logins(connection: Connection, github_id: int) -> Sequence[str]:
+    return connection.execute(select(admin_logins.c.login).where(admin_logins.c.github_id == github_id)).scalars().all()
+
+
+def reach_milestone(connection: Connection, name: str, now: Milliseconds) -> None:
+    """An IntegrityError means that it was reached before."""
+    connection.execute(insert(milestones), {"name": name, "reached_at": now})
+
+
+def milestone_reached(connection: Connection, name: str) -> bool:
+    return connection.execute(select(milestones.c.name).where(milestones.c.name == name)).one_or_none() is not None
+
+
+def set_left(connection: Connection, user_id: str, now: Milliseconds, *, merged_into: str | None = None) -> bool:
+    """Wipe all that tells who it was. False when there is no such user, or not any more."""
+    # The folder is free again for a new account of the same person; images know their own.
+    wiped = _WIPED | {"left_at": now, "merged_into": merged_into, "folder_id": user_id, "is_granted_admin": False}
+    return change_user(connection, user_id, **wiped)
+
+
+def departures(connection: Connection) -> list[Departure]:
+    """Who has left and is not forgotten yet, the first first."""
+    rows = connection.execute(
+        select(users.c.id, users.c.left_at, users.c.merged_into)
+        .where(users.c.left_at.is_not(None))
+        .order_by(users.c.left_at)
+    )
+    return [Departure(*row) for row in rows]
+
+
+def remove_departed(connection: Connection, user_id: str) -> None:
+    connection.execute(delete(users).where(users.c.id == user_id, users.c.left_at.is_not(None)))
+
+
+def _conditions(where: UserFilter) -> list[ColumnElement[bool]]:
+    found: list[ColumnElement[bool]] = []
+    if where.search is not None:
+        literal = "".join(ESCAPE + letter if letter in "%_\\" else letter for letter in where.search.lower())
+        columns = (users.c.login, users.c.name, users.c.email, users.c.id)
+        found.append(or_(*(func.lower(column).like(f"%{literal}%", escape=ESCAPE) for column in columns)))
+    if where.role is not None:
+        found.append(users.c.role == where.role)
+    if where.blocked is not None:
+        found.append(users.c.blocked_at.is_not(None) if where.blocked else users.c.blocked_at.is_(None))
+    return found
+
+
+def _one(connection: Connection, condition: ColumnElement[bool]) -> User | None:
+    row = connection.execute(select(*_FIELDS).where(condition, _HERE)).one_or_none()
+    return None if row is None else _user(row)
+
+
+def _user(row: Row[Any]) -> User:
+    return User(**row._mapping)

@@ -1,5 +1,6 @@
 """What the pipeline takes, what it carries from step to step, and what it gives."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Self
 
@@ -9,16 +10,26 @@ from services.accounts.models import Caller
 from services.history.models import Image
 from services.history.records import Record
 from services.idempotency import Call, IdempotencyKey
-from services.providers.base import ImageRequest, ImageResult, Model, SafetyLevel
+from services.providers.base import Capability, ImageRequest, ImageResult, Model, SafetyLevel
 from services.providers.service import Route
 from services.quota.models import Reservation
+from services.references.models import ReferenceImage
+
+# What a model must be able to do for a mode.
+CAPABILITIES: Mapping[str, Capability] = {
+    "basic": Capability.TEXT_TO_IMAGE,
+    "search": Capability.SEARCH,
+    "blend": Capability.EDIT,
+    "style": Capability.EDIT,
+}
 
 
 @dataclass(frozen=True)
 class GenerationCommand:
-    """One image to make.
+    """One image to make, in a mode of CAPABILITIES.
 
     `caller` None: anonymous, with an own key; nothing is kept then. None in the other fields: not asked for.
+    `references` belong to the pipeline: their files are gone when the work has ended, however it did.
     """
 
     request_id: str
@@ -36,6 +47,7 @@ class GenerationCommand:
     model: str | None = None
     save_to_history: bool = True
     include_bytes: bool = False
+    references: tuple[ReferenceImage, ...] = ()
     idempotency: IdempotencyKey | None = None
 
 

@@ -12,7 +12,7 @@ from dataclasses import replace
 from redis.exceptions import RedisError
 
 from core.clock import now_ms
-from core.errors import AppError, DependencyUnavailable, FieldProblem, NotFound, Unauthorized, ValidationFailed
+from core.errors import AppError, DependencyUnavailable, NotFound, Unauthorized
 from core.failpoints import FailPoints
 from core.ids import derived_id, new_id
 from core.logging import get_logger
@@ -21,12 +21,22 @@ from core.settings import StorageSettings
 from services.accounts.models import Caller
 from services.generation.delivery import ImageKeeper, LeftBehind
 from services.generation.errors import ImagePending
-from services.generation.models import Generated, GenerationCommand, ImageFacts, Kept, Passing, Work
+from services.generation.models import (
+    CAPABILITIES,
+    Generated,
+    GenerationCommand,
+    ImageFacts,
+    Kept,
+    Passing,
+    Work,
+)
+from services.generation.request import image_request
+from services.generation.sources import clean_sources
 from services.history.models import Image
 from services.idempotency import KEPT_SECONDS, Call, IdempotencyKey, IdempotencyService
 from services.moderation.models import ModerationContext
 from services.moderation.service import ModerationService
-from services.providers.base import Capability, ImageRequest, ImageResult
+from services.providers.base import ImageResult
 from services.providers.service import ProviderService, Route
 from services.quota.models import QuotaIdentity, Reservation, mode_key
 from services.quota.service import QuotaService
@@ -73,7 +83,7 @@ class GenerationService:
 
         Once the provider was called the work is finished even if whoever awaits this goes away.
         """
-        task = asyncio.create_task(self._once(command, still_wanted))
+        task = asyncio.create_task(self._to_its_end(command, still_wanted))
         self._running.add(task)
         self._metrics.running_generations.inc()
         task.add_done_callback(self._forget)
@@ -93,6 +103,13 @@ class GenerationService:
         if not task.cancelled() and task.exception() is not None:
             # Read here so that one whose client is gone does not complain at collection; _counted() counts it.
             log.debug("generation ended without an image", reason=repr(task.exception()))
+
+    async def _to_its_end(self, command: GenerationCommand, still_wanted: StillWanted) -> Generated:
+        try:
+            return await self._once(command, still_wanted)
+        finally:
+            for reference in command.references:
+                reference.remove()
 
     async def _once(self, command: GenerationCommand, still_wanted: StillWanted) -> Generated:
         """Under an Idempotency-Key what was made before is answered again."""
@@ -140,7 +157,7 @@ class GenerationService:
         if caller is None and command.own_key is None:
             raise Unauthorized()
         return self._providers.route(
-            Capability.TEXT_TO_IMAGE,
+            CAPABILITIES[command.mode],
             provider=command.provider,
             model=command.model,
             own_key=command.own_key,
@@ -219,8 +236,9 @@ class GenerationService:
             raise ClientGone
         started = time.perf_counter()
         with self._step("provider"):
-            result = await self._providers.text_to_image(work.route, work.request)
+            result = await self._providers.make_image(work.route, work.request)
         duration = round(time.perf_counter() - started, 3)
+        result = replace(result, search_sources=clean_sources(result.search_sources))
         self._fail_points.reach("answered")
         spooled, command, reservation = result.image, work.command, work.reservation
         try:
@@ -311,37 +329,6 @@ def is_metered(caller: Caller, has_own_key: bool) -> bool:
 
 def quota_identity(caller: Caller) -> QuotaIdentity:
     return QuotaIdentity(caller.user_id, caller.address if caller.role == "guest" else None)
-
-
-def image_request(command: GenerationCommand, route: Route) -> ImageRequest:
-    """The provider's request. Raises ValidationFailed with all that the model cannot do, and what it can."""
-    model = route.model
-    problems: list[FieldProblem] = []
-    if command.aspect_ratio not in model.aspect_ratios:
-        problems.append(FieldProblem("aspect_ratio", "not_supported", allowed=model.aspect_ratios))
-    if command.resolution not in model.resolutions:
-        problems.append(FieldProblem("resolution", "not_supported", allowed=model.resolutions))
-    asked = {
-        "enable_thinking": command.enable_thinking,
-        "negative_prompt": command.negative_prompt is not None,
-        "seed": command.seed is not None,
-    }
-    problems += [
-        FieldProblem(field, "not_supported") for field, given in asked.items() if given and field not in model.takes
-    ]
-    if problems:
-        raise ValidationFailed(problems)
-    return ImageRequest(
-        model=model,
-        prompt=command.prompt,
-        aspect_ratio=command.aspect_ratio,
-        resolution=command.resolution,
-        safety_level=command.safety_level,
-        enable_thinking=command.enable_thinking,
-        seed=command.seed,
-        negative_prompt=command.negative_prompt,
-        api_key=route.api_key,
-    )
 
 
 def _stem(command: GenerationCommand, caller: Caller, call: Call) -> str:

@@ -1,11 +1,11 @@
 """The record that stands beside each image in storage: all that the index and the ledger are rebuilt from."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import orjson
 
 from services.history.models import Image
-from services.quota.models import QuotaIdentity, Reservation
+from services.quota.models import FORGOTTEN_USER, QuotaIdentity, Reservation
 
 VERSION = 1
 
@@ -20,6 +20,11 @@ class Record:
 
     image: Image
     charge: Reservation | None
+
+
+def nobodys(charge: Reservation) -> Reservation:
+    """A charge whose image is another's by now: it stays with the one who has left, and cannot be told any more."""
+    return replace(charge, identity=replace(charge.identity, user_id=FORGOTTEN_USER))
 
 
 def write_record(record: Record) -> bytes:

@@ -1,26 +1,41 @@
-"""What somebody made: listed, shown, deleted, brought back."""
+"""What somebody made: listed, shown, marked, deleted, brought back, handed on."""
 
-from collections.abc import Callable
+import asyncio
+import time
+from collections.abc import AsyncGenerator, Callable, Collection, Sequence
 
 from sqlalchemy import Connection
 from sqlalchemy.exc import IntegrityError
 
 from core.clients.database import Database
 from core.clock import now_ms
-from core.errors import InternalError, NotFound
+from core.errors import InternalError, NotFound, StorageUnavailable
+from core.failpoints import FailPoints
+from core.ids import new_id
 from core.settings import StorageSettings
-from services.history import store
+from services.history import batches, store, trash
 from services.history.models import HistoryFilter, Image, Page, Sort
+from services.history.record_changes import RecordChanges
+from services.history.removal import Remover
+from services.history.trash import Clearance, Doomed, Scope
 from services.storage.base import Storage
-from services.storage.names import record_key, stem_of, thumbnail_key
 
 PURGE_BATCH = 200
+CLEAR_BATCH = 1000  # rows that one transaction marks, in about 20 ms
+READ_BATCH = 100
+CHANGES_AT_ONCE = 8
+# How long a caller waits for objects to go; the worker goes on from there.
+REMOVE_SECONDS = 10.0
 
 
 class HistoryService:
-    def __init__(self, database: Database, storage: Storage, settings: StorageSettings) -> None:
+    def __init__(
+        self, database: Database, storage: Storage, settings: StorageSettings, fail_points: FailPoints
+    ) -> None:
         self._database = database
-        self._storage = storage
+        self._remover = Remover(database, storage, fail_points)
+        self._records = RecordChanges(database, storage, fail_points)
+        self._fail_points = fail_points
         self._pages = store.PageStatements(database.compiled)
         self._trash_ms = settings.trash_minutes * 60_000
 
@@ -49,6 +64,33 @@ class HistoryService:
         items, total = store.page_of(await self._database.row(statement, values))
         return Page(items, total, limit, offset)
 
+    async def iterate(self, user_id: str, where: HistoryFilter) -> AsyncGenerator[Image]:
+        """All listed images that fit, whole, the newest first; a batch of them in memory at a time."""
+        after: Image | None = None
+        while True:
+            some = await self._database.read(
+                lambda connection, after=after: batches.next_listed(  # type: ignore[misc]
+                    connection, user_id, where, after, READ_BATCH
+                )
+            )
+            for image in some:
+                yield image
+            if len(some) < READ_BATCH:
+                return
+            after = some[-1]
+
+    async def iterate_ids(self, user_id: str, image_ids: Sequence[str]) -> AsyncGenerator[Image]:
+        """Those of these images that are listed and the user's, whole, each once, in this order."""
+        wanted = list(dict.fromkeys(image_ids))
+        for start in range(0, len(wanted), READ_BATCH):
+            some = wanted[start : start + READ_BATCH]
+            found = await self._database.read(
+                lambda connection, some=some: batches.listed_by_id(connection, user_id, some)  # type: ignore[misc]
+            )
+            for image_id in some:
+                if image_id in found:
+                    yield found[image_id]
+
     async def get(self, user_id: str, image_id: str) -> Image:
         """One image of the caller's history. Raises NotFound, also for another's, an unlisted or a deleted one."""
         image = await self._find(image_id)
@@ -61,50 +103,122 @@ class HistoryService:
         image = await self._find(image_id)
         return None if image is None or image.deleted_at is not None else image
 
+    async def set_favorite(self, user_id: str, image_id: str, is_favorite: bool) -> None:
+        """Raises NotFound as `get` does."""
+        image = await self.get(user_id, image_id)
+        if not await self._records.change(image, is_favorite=is_favorite):
+            raise NotFound(f"image {image_id}")
+
+    async def adopt(self, guest_id: str, user_id: str) -> None:
+        """What a guest made is this user's from now on, and stays: what is listed no longer goes by itself.
+
+        The objects stay where they are, under the folder that the image knows as its own. To be called again after a
+        crash, and once nothing of the guest is under way any more.
+        """
+        while some := await self._database.read(
+            lambda connection: batches.remaining_of(connection, guest_id, READ_BATCH)
+        ):
+            for start in range(0, len(some), CHANGES_AT_ONCE):
+                await asyncio.gather(
+                    *(
+                        self._records.change(
+                            image, user_id=user_id, expires_at=None if image.listed else image.expires_at
+                        )
+                        for image in some[start : start + CHANGES_AT_ONCE]
+                    )
+                )
+
     async def delete(self, user_id: str, image_id: str, *, final: bool) -> None:
         """Into the trash, from which the worker takes it later; `final`: bytes, record, thumbnail and row go now.
 
         Raises NotFound; an image that lies in the trash already can still be deleted finally.
         """
+        if not await self.delete_many(user_id, [image_id], final=final):
+            raise NotFound(f"image {image_id}")
+
+    async def delete_many(self, user_id: str, image_ids: Collection[str], *, final: bool) -> set[str]:
+        """The same with several. Answers the ids of those that were the user's to delete."""
         if not final:
             now = now_ms()
-            if not await self._database.write(lambda connection: store.set_deleted(connection, user_id, image_id, now)):
-                raise NotFound(f"image {image_id}")
-            return
-        image = await self._database.write(lambda connection: store.take(connection, user_id, image_id))
-        if image is None:
-            raise NotFound(f"image {image_id}")
-        await self._purge([image])
+            return await self._database.write(lambda connection: trash.move(connection, user_id, image_ids, now))
+        doomed = await self._database.write(lambda connection: trash.take(connection, user_id, image_ids))
+        self._fail_points.reach("taken")
+        await self._remove(doomed)
+        return {image.id for image in doomed}
+
+    async def clear(self, user_id: str, *, final: bool) -> int:
+        """Delete all that is listed now; `final`: at once, and what lies in the trash too. Answers how many they are.
+
+        Objects that are many go in the background, when nobody can see them any more.
+        """
+        count = await self._clear(user_id, "final" if final else "trash")
+        if final:
+            await self._remove_taken_of(user_id)
+        return count
+
+    async def purge_user(self, user_id: str) -> None:
+        """Remove all images of a user for good, unlisted ones too. Once this was written down the worker finishes it,
+        whatever happens here; what is indexed later needs another call.
+        """
+        await self._clear(user_id, "everything")
+        await self._remove_taken_of(user_id)
 
     async def restore(self, user_id: str, image_id: str) -> Image:
         """Out of the trash again. Raises NotFound once it is gone, or was never there."""
-        if not await self._database.write(lambda connection: store.set_deleted(connection, user_id, image_id, None)):
+        if not await self._database.write(lambda connection: trash.put_back(connection, user_id, image_id)):
             raise NotFound(f"image {image_id}")
         return await self.get(user_id, image_id)
 
     async def purge_due(self) -> int:
-        """Remove for good what lay in the trash long enough, and what was only to be kept for a while."""
+        """Finish what was begun, and remove for good what lay in the trash long enough or was only kept for a while.
+
+        Answers how many images were removed.
+        """
+        while noted := await self._database.read(lambda connection: trash.noted_clearances(connection, READ_BATCH)):
+            for clearance in noted:
+                await self._carry_out(clearance)
         purged = 0
-        while True:
+        stuck: set[str] = set()
+        while len(stuck) < PURGE_BATCH:
             now = now_ms()
             due = await self._database.write(
-                lambda connection, now=now: store.take_due(  # type: ignore[misc]
-                    connection, now, now - self._trash_ms, PURGE_BATCH
+                lambda connection, now=now: trash.take_due(  # type: ignore[misc]
+                    connection, now, now - self._trash_ms, PURGE_BATCH, without=stuck
                 )
             )
-            await self._purge(due)
-            purged += len(due)
-            if len(due) < PURGE_BATCH:
-                return purged
+            self._fail_points.reach("due_taken")
+            left = await self._remover.remove(due)
+            stuck.update(image.id for image in left)
+            purged += len(due) - len(left)
+            if not due:
+                break
+        return purged
 
-    async def _purge(self, images: list[Image]) -> None:
-        """Objects first, the row last: what a crash leaves is found again by its row."""
-        for image in images:
-            await self._storage.delete(image.key)
-            await self._storage.delete(thumbnail_key(image.folder_id, image.id))
-            await self._storage.delete(record_key(stem_of(image.key)))
-        if images:
-            await self._database.write(lambda connection: store.remove_rows(connection, [image.id for image in images]))
+    async def _clear(self, user_id: str, scope: Scope) -> int:
+        clearance = Clearance(new_id("clr"), user_id, scope, now_ms())
+        count = await self._database.write(lambda connection: trash.note_clearance(connection, clearance))
+        self._fail_points.reach("clearance_noted")
+        await self._carry_out(clearance)
+        return count
+
+    async def _carry_out(self, clearance: Clearance) -> None:
+        """In short transactions, so that others get their turn; a worker may do the same at the same time."""
+        while await self._database.write(lambda connection: trash.clear_some(connection, clearance, CLEAR_BATCH)):
+            self._fail_points.reach("batch_cleared")
+        self._fail_points.reach("all_cleared")
+
+    async def _remove_taken_of(self, user_id: str) -> None:
+        deadline = time.monotonic() + REMOVE_SECONDS
+        while doomed := await self._database.read(lambda connection: trash.taken_of(connection, user_id, PURGE_BATCH)):
+            await self._remove(doomed)
+            if time.monotonic() > deadline:
+                return
+
+    async def _remove(self, doomed: Sequence[Doomed]) -> None:
+        """Raises StorageUnavailable when objects of some are left to the worker."""
+        left = await self._remover.remove(doomed)
+        if left:
+            raise StorageUnavailable(f"objects of {len(left)} deleted images are left")
 
     async def _find(self, image_id: str) -> Image | None:
         return await self._database.read(lambda connection: store.get_image(connection, image_id))

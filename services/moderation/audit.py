@@ -12,13 +12,20 @@ from services.moderation.models import ModerationCheck
 from services.storage.base import Storage
 
 WRITE_TIMEOUT_SECONDS = 10.0
+ANONYMOUS = "anonymous"
 
 _logger = get_logger(__name__)
 
 
 def audit_key(check: ModerationCheck) -> str:
-    """`logs/content_moderation/2026-01-31/120000_mod_01….json`, in UTC."""
-    return f"logs/content_moderation/{utc(check.started_at):%Y-%m-%d/%H%M%S}_{check.id}.json"
+    """`logs/content_moderation/usr_01…/2026-01-31/120000_mod_01….json`, in UTC; first whose it is, so that somebody who
+    leaves takes their entries with them.
+    """
+    return f"{_prefix(check.context.user_id)}{utc(check.started_at):%Y-%m-%d/%H%M%S}_{check.id}.json"
+
+
+def _prefix(user_id: str | None) -> str:
+    return f"logs/content_moderation/{user_id or ANONYMOUS}/"
 
 
 class AuditLog:
@@ -39,6 +46,11 @@ class AuditLog:
         except (StorageUnavailable, TimeoutError) as error:
             _logger.error("moderation_audit_lost", object=key, decision=check.decision, error=repr(error))
             self._on_failure()
+
+    async def forget(self, user_id: str) -> None:
+        """Remove the entries of somebody who has left."""
+        async for entry in self._storage.list(_prefix(user_id)):
+            await self._storage.delete(entry.key)
 
     def _entry(self, check: ModerationCheck) -> dict[str, object]:
         entry: dict[str, object] = {

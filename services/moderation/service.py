@@ -74,3 +74,7 @@ class ModerationService:
         """
         if check.layers and self._settings.audit_logging_enabled:
             await self._audit.write(check)
+
+    async def forget(self, user_id: str) -> None:
+        """Remove the audit of somebody who has left."""
+        await self._audit.forget(user_id)

@@ -9,6 +9,8 @@ from typing import Literal, Protocol
 
 from pydantic import SecretStr
 
+from services.references.models import ReferenceImage
+
 SafetyLevel = Literal["strict", "moderate", "relaxed", "none"]
 
 
@@ -60,7 +62,11 @@ class ProviderInfo:
 
 @dataclass(frozen=True)
 class ImageRequest:
-    """One image to make, already checked against what the model can do."""
+    """One image to make, already checked against what the model can do.
+
+    `grounded`: with a search for what the prompt names. `style_transfer`: of two references, the first is redrawn in
+    the style of the second; otherwise all of them are blended. The provider leaves their files where they are.
+    """
 
     model: Model
     prompt: str
@@ -71,6 +77,9 @@ class ImageRequest:
     seed: int | None
     negative_prompt: str | None
     api_key: SecretStr | None
+    grounded: bool = False
+    references: tuple[ReferenceImage, ...] = ()
+    style_transfer: bool = False
 
 
 @dataclass(frozen=True)
@@ -99,7 +108,7 @@ class Provider(Protocol):
     name: str
     needs_key: bool
 
-    async def text_to_image(self, request: ImageRequest) -> ImageResult:
+    async def make_image(self, request: ImageRequest) -> ImageResult:
         """Make one image in one try. Raises ProviderError or ContentBlocked."""
 
     async def probe(self, model: Model, api_key: SecretStr) -> None:

@@ -4,18 +4,16 @@ Wire format: https://ai.google.dev/api/generate-content, as read on 2026-11-22. 
 each request against the one that Google's own SDK sends.
 """
 
-import asyncio
 import re
 import urllib.parse
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from concurrent.futures import Executor
-from typing import Any, TypeVar
+from typing import Any
 
 import aiohttp
 import orjson
 from pydantic import SecretStr
 
-from core.errors import StorageUnavailable
 from services.moderation.errors import ContentBlocked
 from services.providers.base import ImageRequest, ImageResult, Model, SpooledImage
 from services.providers.errors import (
@@ -29,11 +27,12 @@ from services.providers.errors import (
     ProviderTimeout,
     ProviderUnavailable,
 )
+from services.providers.gemini_request import Body
 from services.providers.inline_data import AnswerTooLarge, BrokenAnswer, InlineDataReader, Payload
 from services.storage.spool import Spool
+from services.storage.threads import on_disk
 
 MAX_IMAGES = 32  # thoughts included
-Result = TypeVar("Result")
 
 MAX_IMAGE_BYTES = 64 * 1024 * 1024
 MAX_REST_BYTES = 16 * 1024 * 1024  # texts and thought signatures
@@ -43,18 +42,6 @@ UNWRITTEN_BYTES = 8 * 1024 * 1024
 CONNECT_SECONDS = 10
 MAX_REASON_CHARACTERS = 300
 
-SAFETY_THRESHOLDS = {
-    "strict": "BLOCK_LOW_AND_ABOVE",
-    "moderate": "BLOCK_MEDIUM_AND_ABOVE",
-    "relaxed": "BLOCK_ONLY_HIGH",
-    "none": "BLOCK_NONE",
-}
-HARM_CATEGORIES = (
-    "HARM_CATEGORY_HARASSMENT",
-    "HARM_CATEGORY_HATE_SPEECH",
-    "HARM_CATEGORY_SEXUALLY_EXPLICIT",
-    "HARM_CATEGORY_DANGEROUS_CONTENT",
-)
 BLOCKING_FINISH_REASONS = frozenset(
     {
         "SAFETY",
@@ -71,24 +58,6 @@ BLOCKING_FINISH_REASONS = frozenset(
 _URL_OR_KEY = re.compile(r"https?://\S+|AIza[\w-]+")
 
 
-def request_body(request: ImageRequest) -> dict[str, Any]:
-    """The body of `generateContent` for one image."""
-    config: dict[str, Any] = {
-        "responseModalities": ["TEXT", "IMAGE"],
-        "imageConfig": {"aspectRatio": request.aspect_ratio, "imageSize": request.resolution},
-    }
-    if request.enable_thinking:
-        config["thinkingConfig"] = {"includeThoughts": True}
-    if request.seed is not None:
-        config["seed"] = request.seed
-    threshold = SAFETY_THRESHOLDS[request.safety_level]
-    return {
-        "contents": [{"role": "user", "parts": [{"text": request.prompt}]}],
-        "generationConfig": config,
-        "safetySettings": [{"category": category, "threshold": threshold} for category in HARM_CATEGORIES],
-    }
-
-
 class GeminiProvider:
     name = "gemini"
     needs_key = True
@@ -100,7 +69,7 @@ class GeminiProvider:
         self._threads = threads
         self._reading = 0
 
-    async def text_to_image(self, request: ImageRequest) -> ImageResult:
+    async def make_image(self, request: ImageRequest) -> ImageResult:
         """One `generateContent` call. The key travels in a header, never in the address."""
         if request.api_key is None:
             raise ValueError("a Gemini call needs a key")
@@ -109,7 +78,7 @@ class GeminiProvider:
             self._spool, max_payloads=MAX_IMAGES, max_payload_bytes=MAX_IMAGE_BYTES, max_rest_bytes=MAX_REST_BYTES
         )
         try:
-            answer, payloads = await self._post(url, request.api_key, orjson.dumps(request_body(request)), reader)
+            answer, payloads = await self._post(url, request.api_key, Body(request), reader)
             return _result(answer, payloads)
         except BaseException:
             # Also when the call is cancelled or runs out of time: no file may stay behind.
@@ -132,11 +101,16 @@ class GeminiProvider:
         await self._session.close()
 
     async def _post(
-        self, url: str, api_key: SecretStr, body: bytes, reader: InlineDataReader
+        self, url: str, api_key: SecretStr, body: Body, reader: InlineDataReader
     ) -> tuple[Any, list[Payload]]:
-        headers = {"x-goog-api-key": api_key.get_secret_value(), "content-type": "application/json"}
+        headers = {
+            "x-goog-api-key": api_key.get_secret_value(),
+            "content-type": "application/json",
+            "content-length": str(body.size),
+        }
+        data = body.pieces(self._threads) if body.has_images else body.whole()
         try:
-            async with self._session.post(url, data=body, headers=headers, allow_redirects=False) as response:
+            async with self._session.post(url, data=data, headers=headers, allow_redirects=False) as response:
                 if response.status != 200:
                     raise await _http_error(response, api_key)
                 return await self._read(response, reader)
@@ -159,21 +133,10 @@ class GeminiProvider:
             async for piece, _ in response.content.iter_chunks():
                 reader.feed(piece)
                 if reader.unwritten >= min(FLUSH_BYTES, UNWRITTEN_BYTES // self._reading):
-                    await self._in_thread(reader.flush)
-            return await self._in_thread(reader.finish)
+                    await on_disk(self._threads, reader.flush)
+            return await on_disk(self._threads, reader.finish)
         finally:
             self._reading -= 1
-
-    async def _in_thread(self, work: Callable[[], Result]) -> Result:
-        done = asyncio.get_running_loop().run_in_executor(self._threads, work)
-        try:
-            return await asyncio.shield(done)
-        except asyncio.CancelledError:
-            # A thread cannot be stopped; what it still writes must be there before it can be discarded.
-            await asyncio.wait([done])
-            raise
-        except OSError as error:
-            raise StorageUnavailable(f"spool: {error.strerror}") from error
 
 
 def _result(answer: Any, payloads: list[Payload]) -> ImageResult:

@@ -8,19 +8,16 @@ import contextlib
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import orjson
-import pybase64
 
-from services.storage.spool import Spool
+from core.base64_stream import Base64Stream, DamagedBase64
+from services.storage.spool import Spool, SpoolFile, SpoolFileTooLarge
 
 # The quote before the name is one that stands for itself: inside a JSON text it would have a backslash before it.
 _PAYLOAD_START = re.compile(rb'[{,]\s*"data"\s*:\s*"')
 _LONGEST_START = 256
-_ESCAPE = re.compile(rb'\\u([0-9a-fA-F]{4})|\\(["\\/])')
-_OPEN_ESCAPE = re.compile(rb"\\(?:u[0-9a-fA-F]{0,3})?\Z")
-_URL_SAFE = bytes.maketrans(b"-_", b"+/")
 
 
 class BrokenAnswer(Exception):
@@ -37,80 +34,31 @@ class Payload:
     size: int
 
 
-class _PayloadFile:
-    """Decodes base64 that arrives in pieces of any length; what is decoded waits in memory for `flush`."""
+class _PayloadFile(SpoolFile):
+    """A file whose bytes arrive as base64."""
 
     def __init__(self, path: Path, limit: int) -> None:
-        self.path = path
-        self.size = 0
-        self._limit = limit
-        self._file: BinaryIO | None = None
-        self._unwritten: list[bytes] = []
-        self._left_over = b""
-        self._padded = False
+        super().__init__(path, limit)
+        self._base64 = Base64Stream()
 
     def feed(self, text: bytes) -> int:
-        """Answers how many bytes this piece became."""
-        text = self._left_over + text if self._left_over else text
-        if b"\\" in text:
-            text = self._unescape(text)
-        else:
-            self._left_over = b""
-        whole = len(text) - len(text) % 4
-        self._left_over = text[whole:] + self._left_over
-        return self._decode(text[:whole])
+        """Answers how many bytes this piece became. Raises BrokenAnswer or AnswerTooLarge."""
+        try:
+            data = self._base64.feed(text)
+            self.write(data)
+        except DamagedBase64 as error:
+            raise BrokenAnswer(str(error)) from error
+        except SpoolFileTooLarge as error:
+            raise AnswerTooLarge(f"an image {error}") from error
+        return len(data)
 
     def end(self) -> Payload:
         """No more comes; `flush` and `close` are still to be called."""
-        if self._left_over:
-            raise BrokenAnswer("base64 of an odd length")
-        return Payload(self.path, self.size)
-
-    def flush(self) -> None:
-        if self._file is None:
-            # Buffered, because a raw write to a disk that fills up may write a part and say so in its answer alone.
-            self._file = self.path.open("wb")
-        self._file.writelines(self._unwritten)
-        self._unwritten.clear()
-
-    def close(self) -> None:
-        if self._file is not None:
-            self._file.close()
-
-    def discard(self) -> None:
-        # A disk that broke is the error to tell of, not that it cannot be tidied up.
-        with contextlib.suppress(OSError):
-            self.close()
-        with contextlib.suppress(OSError):
-            self.path.unlink()
-
-    def _unescape(self, text: bytes) -> bytes:
-        """Resolve JSON escapes (Google may write `=` as `\\u003d`); one that is cut off waits for the next piece."""
-        tail = _OPEN_ESCAPE.search(text)
-        self._left_over = tail.group() if tail else b""
-        if tail:
-            text = text[: tail.start()]
-        # "replace": an escape may name half of a surrogate pair, which is no base64 either.
-        return _ESCAPE.sub(lambda m: chr(int(m[1], 16)).encode("utf-8", "replace") if m[1] else m[2], text)
-
-    def _decode(self, text: bytes) -> int:
-        if not text:
-            return 0
-        if self._padded:
-            # The decoder sees pieces only: what follows the padding of an earlier one is for us to find.
-            raise BrokenAnswer("base64 goes on after its end")
-        self._padded = text.endswith(b"=")
-        if b"-" in text or b"_" in text:
-            text = text.translate(_URL_SAFE)
         try:
-            data = pybase64.b64decode(text, validate=True)
-        except ValueError as error:
-            raise BrokenAnswer("damaged base64") from error
-        self.size += len(data)
-        if self.size > self._limit:
-            raise AnswerTooLarge(f"an image of over {self._limit} bytes")
-        self._unwritten.append(data)
-        return len(data)
+            self._base64.end()
+        except DamagedBase64 as error:
+            raise BrokenAnswer(str(error)) from error
+        return Payload(self.path, self.size)
 
 
 class InlineDataReader:

@@ -1,5 +1,6 @@
 """Which provider, model and key a request gets, and the call itself with its retries."""
 
+import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
@@ -13,8 +14,10 @@ from core.logging import get_logger
 from core.metrics import Metrics
 from services.providers.base import Capability, ImageRequest, ImageResult, Model, Provider
 from services.providers.catalog import Catalog
-from services.providers.errors import ApiKeyRequired, ProviderError
+from services.providers.errors import ApiKeyRequired, ProviderError, ProviderTimeout
 from services.providers.retry import RetryPolicy, call_with_retries
+
+CHECK_SECONDS = 15
 
 log = get_logger(__name__)
 
@@ -104,21 +107,28 @@ class ProviderService:
         return bool(self._operator_keys) or any(not provider.needs_key for provider in self._providers.values())
 
     def estimate(
-        self, *, provider: str | None, model: str | None, resolution: str, count: int, has_own_key: bool
+        self,
+        capability: Capability,
+        *,
+        provider: str | None,
+        model: str | None,
+        resolution: str,
+        count: int,
+        has_own_key: bool,
     ) -> Estimate:
         """The price by the catalog. Raises ValidationFailed for what the model cannot do."""
         name = provider or self._default_for(has_own_key)
         if name not in self._providers:
             raise ValidationFailed([FieldProblem("provider", "not_allowed", allowed=tuple(self._providers))])
-        found = self._catalog.find(name, model, Capability.TEXT_TO_IMAGE, datetime.now(UTC).date())
+        found = self._catalog.find(name, model, capability, datetime.now(UTC).date())
         if resolution not in found.resolutions:
             raise ValidationFailed([FieldProblem("resolution", "not_supported", allowed=found.resolutions)])
         price = found.prices[resolution]
         return Estimate(unit_cost=price, total_cost=round(price * count, 6))
 
-    async def text_to_image(self, route: Route, request: ImageRequest) -> ImageResult:
+    async def make_image(self, route: Route, request: ImageRequest) -> ImageResult:
         """Raises ProviderError, after the retries, or ContentBlocked."""
-        return await self._call(route, lambda: route.provider.text_to_image(request))
+        return await self._call(route, lambda: route.provider.make_image(request))
 
     async def probe(self, name: str) -> dict[str, bool]:
         """Ask a provider, with the operator's key, whether it answers. `configured` False: there is no such key."""
@@ -128,6 +138,15 @@ class ProviderService:
         model = self._catalog.find(name, None, Capability.TEXT_TO_IMAGE, datetime.now(UTC).date())
         await self._providers[name].probe(model, key)
         return {"configured": True}
+
+    async def check_key(self, name: str, key: SecretStr) -> None:
+        """Ask a provider, at no cost, whether it takes this key. Raises InvalidApiKey or another ProviderError."""
+        model = self._catalog.find(name, None, Capability.TEXT_TO_IMAGE, datetime.now(UTC).date())
+        try:
+            async with asyncio.timeout(CHECK_SECONDS):
+                await self._providers[name].probe(model, key)
+        except TimeoutError as error:
+            raise ProviderTimeout(f"no answer within {CHECK_SECONDS} s") from error
 
     async def close(self) -> None:
         for provider in self._providers.values():

@@ -1,17 +1,19 @@
-"""The charge ledger: one row an image that was delivered on the operator's key. Never changed, only added to."""
+"""The charge ledger: one row an image that was delivered on the operator's key. Never changed, only added to, but for
+the names of those who have left.
+"""
 
-from sqlalchemy import BigInteger, Column, Connection, Index, Integer, String, Table, func, insert, select
+from sqlalchemy import BigInteger, Column, Connection, Index, Integer, String, Table, func, insert, select, update
 
 from core.clients.database import metadata
 from core.clock import Milliseconds
-from services.quota.models import LedgerTotals, Reservation
+from services.quota.models import FORGOTTEN_USER, LedgerTotals, Reservation
 
 charges = Table(
     "charges",
     metadata,
     Column("image_id", String, primary_key=True),
     Column("reservation_id", String, nullable=False, index=True),
-    Column("user_id", String, nullable=False),
+    Column("user_id", String, nullable=False, index=True),
     Column("guest_address", String),
     Column("mode", String, nullable=False),
     Column("points", Integer, nullable=False),
@@ -72,3 +74,8 @@ def charged_images(connection: Connection, reservation_id: str) -> int:
     return connection.execute(
         select(func.count()).select_from(charges).where(charges.c.reservation_id == reservation_id)
     ).scalar_one()
+
+
+def forget_user(connection: Connection, user_id: str) -> None:
+    """The points of a day still add up; whose they were cannot be told any more."""
+    connection.execute(update(charges).where(charges.c.user_id == user_id).values(user_id=FORGOTTEN_USER))

@@ -8,6 +8,7 @@ from core.errors import JsonValue
 from core.settings import QuotaSettings
 
 UNMETERED = "unmetered"
+FORGOTTEN_USER = "forgotten"  # whose charges are of somebody who has left
 SMALL_RESOLUTIONS = frozenset({"512", "1K", "2K"})
 
 

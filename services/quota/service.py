@@ -28,6 +28,8 @@ from services.quota.models import (
 from services.quota.store import Counters, Limits, QuotaStore, ReserveOutcome
 
 REBUILD_TRIES = 20
+DAY_MS = 24 * 3600 * 1000
+DAYS_KEPT = 4  # counters live two days from their last change, which may come a while after midnight
 
 log = get_logger(__name__)
 
@@ -156,6 +158,16 @@ class QuotaService:
     async def charged_images(self, reservation_id: str) -> int:
         """How many images of a reservation are in the ledger."""
         return await self._database.read(lambda connection: ledger.charged_images(connection, reservation_id))
+
+    async def is_under_way(self, user_id: str) -> bool:
+        """Whether a call of this user runs, or has died and is not swept yet."""
+        return await self._store.is_listed(user_id)
+
+    async def forget(self, user_id: str) -> None:
+        """Remove what is kept of somebody who has left and of whom nothing is under way; their points stay used."""
+        await self._database.write(lambda connection: ledger.forget_user(connection, user_id))
+        now = now_ms()
+        await self._store.forget_user(user_id, [utc_day(now - days * DAY_MS) for days in range(DAYS_KEPT)])
 
     async def rebuild(self, day: str) -> bool:
         """Set a day's counters to what the ledger says and what is held besides. False: they changed meanwhile."""

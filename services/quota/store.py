@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from redis.asyncio import Redis
 
-from core.clients.redis import RedisKey, reply
+from core.clients.redis import RedisKey, reply, scan_pages
 from core.clock import Milliseconds, utc_day
 from services.quota import scripts
 from services.quota.models import LedgerTotals, QuotaIdentity, Reservation
@@ -145,6 +145,27 @@ class QuotaStore:
         pipeline.hincrby(POOL(date=day), "epoch", 1)
         pipeline.expire(POOL(date=day), COUNTER_TTL_SECONDS)
         await pipeline.execute()
+
+    async def is_listed(self, user_id: str) -> bool:
+        """Whether a reservation of this user is live, or released and not dismissed."""
+        ids: list[str] = await self._redis.zrange(RESERVATIONS(), 0, -1)
+        return user_id in await self._owners([RESERVATION(id=reservation_id) for reservation_id in ids])
+
+    async def forget_user(self, user_id: str, days: list[str]) -> None:
+        """Remove a user's counters of these days and what is left of their reservations, which have all ended."""
+        await self._redis.delete(*(USER(date=day, user_id=user_id) for day in days))
+        async for page in scan_pages(self._redis, RESERVATION(id="*")):
+            owners = await self._owners(page)
+            theirs = [key for key, owner in zip(page, owners, strict=True) if owner == user_id]
+            if theirs:
+                await self._redis.delete(*theirs)
+
+    async def _owners(self, keys: list[str]) -> list[str | None]:
+        pipeline = self._redis.pipeline(transaction=False)
+        for key in keys:
+            pipeline.hget(key, "user_id")
+        owners: list[str | None] = await pipeline.execute()
+        return owners
 
     async def expired(self, limit: int) -> list[Reservation]:
         """Reservations past their time, the oldest first; also those released, until they are dismissed."""

@@ -21,6 +21,7 @@ Result = TypeVar("Result")
 
 READ_BYTES = 256 * 1024
 LIST_PAGE = 500
+FOLDER_TRIES = 3  # a deletion may take an emptied folder away at any moment
 
 
 class LocalStorage:
@@ -66,7 +67,7 @@ class LocalStorage:
 
     async def delete(self, key: str) -> None:
         with contextlib.suppress(ObjectNotFound):
-            await self._run_on_object(self._path(key).unlink)
+            await self._run_on_object(self._remove, self._path(key))
 
     async def list(self, prefix: str) -> AsyncIterator[ObjectInfo]:
         _check_inside(prefix)
@@ -120,6 +121,15 @@ class LocalStorage:
             raise ObjectExists(str(path)) from error
         draft.unlink()
 
+    def _remove(self, path: Path) -> None:
+        path.unlink()
+        # A folder that nothing is in any more would still say whose it was.
+        with contextlib.suppress(OSError):
+            for folder in path.parents:
+                if folder == self._folder:
+                    return
+                folder.rmdir()
+
     def _walk(self, prefix: str) -> Iterator[ObjectInfo]:
         top, _, start = prefix.rpartition("/")
         folder = self._folder / top if top else self._folder
@@ -166,8 +176,9 @@ def _stat_file(path: Path) -> os.stat_result:
 
 def _with_parent(path: Path, work: Callable[[], object]) -> None:
     """Do `work`, which puts a file at `path`; the day's folder is made when it is missing, not looked for each time."""
-    try:
-        work()
-    except FileNotFoundError:
+    for _ in range(FOLDER_TRIES):
+        with contextlib.suppress(FileNotFoundError):
+            work()
+            return
         path.parent.mkdir(parents=True, exist_ok=True)
-        work()
+    work()

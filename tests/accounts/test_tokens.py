@@ -186,7 +186,7 @@ async def test_another_scheme_is_refused(service: RunningService) -> None:
 async def test_nobody_is_told_to_sign_in(service: RunningService) -> None:
     response = await service.client.get("/api/auth/me", headers={"Accept-Language": "zh-CN,zh;q=0.9"})
     error = error_of(response, 401, "UNAUTHORIZED")
-    assert error["message"] == "请先登录：没有有效的访问令牌。"
+    assert error["message"] == "请先登录：身份凭证缺失、有误或已过期。"
     assert response.headers["content-language"] == "zh"
 
 

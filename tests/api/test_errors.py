@@ -46,6 +46,7 @@ DOCUMENTED = {
     "PROVIDER_REJECTED": (400, "provider_rejected"),
     "NO_IMAGE": (502, "no_image"),
     "PAYLOAD_TOO_LARGE": (413, "payload_too_large"),
+    "UNSUPPORTED_IMAGE": (400, "unsupported_image"),
     "STORAGE_UNAVAILABLE": (503, "unavailable"),
     "DEPENDENCY_UNAVAILABLE": (503, "unavailable"),
     "INTERNAL_ERROR": (500, "unknown"),
@@ -78,12 +79,16 @@ def sources() -> Iterator[ast.Module]:
 
 
 def reasons_in_use() -> set[str]:
-    """The reason of each `FieldProblem(field, reason)` in the code, and what pydantic's errors are turned into."""
+    """The reason of each `FieldProblem(field, reason)` in the code, of each `Refused(reason)` that becomes one, and
+    what pydantic's errors are turned into.
+    """
     found = set(api_errors._REASONS.values())
     for tree in sources():
         for node in ast.walk(tree):
-            if isinstance(node, ast.Call) and getattr(node.func, "id", None) == "FieldProblem":
-                given = [*node.args[1:2], *(word.value for word in node.keywords if word.arg == "reason")]
+            name = getattr(node.func, "id", getattr(node.func, "attr", None)) if isinstance(node, ast.Call) else None
+            if isinstance(node, ast.Call) and name in {"FieldProblem", "Refused", "_refused"}:
+                place = 1 if name == "FieldProblem" else 0
+                given = [*node.args[place : place + 1], *(w.value for w in node.keywords if w.arg == "reason")]
                 found.update(str(argument.value) for argument in given if isinstance(argument, ast.Constant))
     return found
 

@@ -149,8 +149,8 @@ async def test_only_the_origins_of_the_setting_may_read(open_service: OpenServic
         assert "Origin" in response.headers["vary"]
         exposed = response.headers["access-control-expose-headers"]
         assert {"X-Request-ID", "RateLimit", "Retry-After"} <= set(exposed.split(", "))
-        # Tokens travel in a header that no browser sends by itself; cookies of others are of no use here.
-        assert "access-control-allow-credentials" not in response.headers
+        # For the cookie of the refresh token, which is why the origin is named and never `*`.
+        assert response.headers["access-control-allow-credentials"] == "true"
         for origin in ("https://evil.example", f"{PAGE}.evil.example", "null", "http://page.example"):
             response = await service.client.get(path, headers={"Origin": origin})
             assert "access-control-allow-origin" not in response.headers
@@ -161,10 +161,11 @@ async def test_a_preflight_is_answered_for_the_origins_of_the_setting(open_servi
     headers = {
         "Origin": PAGE,
         "Access-Control-Request-Method": "POST",
-        "Access-Control-Request-Headers": "authorization,content-type,x-api-key",
+        "Access-Control-Request-Headers": "authorization,content-type,x-api-key,x-token-transport",
     }
     response = await service.client.options("/api/generate/basic", headers=headers)
     assert response.status_code == 200
+    assert response.headers["access-control-allow-credentials"] == "true"
     assert response.headers["access-control-allow-origin"] == PAGE
     assert response.headers["x-request-id"]
     refused = await service.client.options("/api/generate/basic", headers=headers | {"Origin": "https://evil.example"})
@@ -172,9 +173,19 @@ async def test_a_preflight_is_answered_for_the_origins_of_the_setting(open_servi
     assert "access-control-allow-origin" not in refused.headers
 
 
-def test_every_origin_at_once_is_no_setting() -> None:
+@pytest.mark.parametrize(
+    "origins",
+    ["*", f"{PAGE},*", "null", "https://*", "https://*.example", f"{PAGE}/", f"{PAGE}/path", "https://me@page.example",
+     "https://", "https://page.example:port"],
+)  # fmt: skip
+def test_what_is_no_origin_is_no_setting(origins: str) -> None:
+    """A browser that asks with any other spelling would never be let in."""
     with pytest.raises(SettingsError, match="CORS_ORIGINS"):
-        load_settings({"CORS_ORIGINS": "*"})
+        load_settings({"CORS_ORIGINS": origins})
+
+
+def test_an_origin_may_have_a_port() -> None:
+    assert load_settings({"CORS_ORIGINS": "http://localhost:5173"}).server.cors_origins == ("http://localhost:5173",)
 
 
 async def test_production_hides_the_documentation(open_service: OpenService) -> None:

@@ -3,6 +3,9 @@
 The matrix comes from the OpenAPI document, so that a new route without an entry here fails the test.
 """
 
+import io
+import json
+import zipfile
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
@@ -11,11 +14,13 @@ import httpx
 import pytest
 
 from api.main import create_app
+from benchmarks.gemini_standin import GeminiStandin
 from core.metrics import Metrics
 from core.settings import load_settings
 from tests.conftest import OpenService
 from tests.support.service import Guest, RunningService
 
+OWN_KEY = "AIzaKeyOfGuestAAlone0000000000000000Zq7W"
 NOTHING = {"image_id": "img_01kga0000000abcdefghjkmnpq", "session_id": "ses_01kga0000000abcdefghjkmnpq"}
 
 # Routes with an id of somebody's in their path: a body that they take.
@@ -24,18 +29,46 @@ WITH_IDS: dict[tuple[str, str], dict[str, Any] | None] = {
     ("get", "/api/history/{image_id}"): None,
     ("delete", "/api/history/{image_id}"): None,
     ("post", "/api/history/{image_id}/restore"): None,
+    ("post", "/api/history/{image_id}/favorite"): {"is_favorite": True},
     ("get", "/api/images/{image_id}"): None,
     ("get", "/api/images/{image_id}/thumbnail"): None,
 }
 # Routes that list or show what is the caller's own.
-LISTS = {("get", "/api/history"), ("get", "/api/auth/sessions"), ("get", "/api/auth/me"), ("get", "/api/quota")}
+LISTS = {
+    ("get", "/api/history"),
+    ("get", "/api/auth/sessions"),
+    ("get", "/api/auth/me"),
+    ("get", "/api/auth/api-key"),
+    ("get", "/api/quota"),
+}
+# Routes that show and change what is anybody's, and so are for admins: a body that they take.
+ADMINS: dict[tuple[str, str], dict[str, Any] | None] = {
+    ("get", "/api/admin/users"): None,
+    ("patch", "/api/admin/users/{user_id}"): {"blocked": True},
+}
+# Routes that do something with several things of the caller's: each has a test of its own below.
+SEVERAL = {
+    ("delete", "/api/history"),
+    ("delete", "/api/history/all"),
+    ("post", "/api/history/export"),
+    ("get", "/api/auth/me/export"),
+}
 # Routes that show nothing of anybody, or only make something new for whoever calls.
 NOBODYS = {
     ("get", "/api/auth/config"),
     ("post", "/api/auth/guest"),
+    ("post", "/api/auth/github/login"),
+    ("post", "/api/auth/github/callback"),
+    ("post", "/api/auth/register"),
+    ("post", "/api/auth/login"),
+    ("put", "/api/auth/api-key"),
+    ("delete", "/api/auth/api-key"),
+    ("delete", "/api/auth/me"),
     ("post", "/api/auth/refresh"),
     ("post", "/api/auth/logout"),
     ("post", "/api/generate/basic"),
+    ("post", "/api/generate/search"),
+    ("post", "/api/generate/blend"),
     ("get", "/api/generate/estimate"),
     ("post", "/api/quota/check"),
     ("get", "/api/health"),
@@ -60,17 +93,24 @@ class Two:
     @property
     def marks(self) -> list[str]:
         """What must be in no answer to B."""
-        return [self.a.id, self.a.tokens["user"]["user_folder_id"], "secret harbour", *self.ids["image_id"]]
+        return [
+            OWN_KEY[-4:],
+            self.a.id,
+            self.a.tokens["user"]["user_folder_id"],
+            "secret harbour",
+            *self.ids["image_id"],
+        ]
 
 
 @pytest.fixture
-async def two(open_service: OpenService) -> AsyncIterator[Two]:
-    service = await open_service(RATE_LIMIT_REQUESTS="1000")
+async def two(open_service: OpenService, gemini: GeminiStandin) -> AsyncIterator[Two]:
+    service = await open_service(RATE_LIMIT_REQUESTS="1000", GOOGLE_GEMINI_BASE_URL=gemini.url)
     a, b = await service.guest(), await service.guest()
     listed = await a.image("secret harbour")
     trashed = await a.image("secret harbour, trashed")
     assert (await a.client.delete(f"/api/history/{trashed['history_id']}")).status_code == 200
     unlisted = await a.image("secret harbour, unlisted", save_to_history=False)
+    assert (await a.client.put("/api/auth/api-key", json={"api_key": OWN_KEY})).status_code == 200
     (session,) = (await a.client.get("/api/auth/sessions")).json()["sessions"]
     images = [listed["history_id"], trashed["history_id"], httpx.URL(unlisted["image_url"]).path.rpartition("/")[2]]
     yield Two(service, a, b, listed, {"image_id": images, "session_id": [session["id"]]})
@@ -93,8 +133,8 @@ def comparable(response: httpx.Response) -> tuple[int, Any, dict[str, str]]:
 def test_every_route_has_its_place_in_the_matrix() -> None:
     document = create_app(load_settings({"REDIS_URL": "redis://nowhere"}), Metrics()).openapi()
     routes = {(method, path) for path, item in document["paths"].items() for method in item}
-    assert routes == set(WITH_IDS) | LISTS | NOBODYS, "say in this file what a new route shows, and to whom"
-    assert {route for route in routes if "{" in route[1]} <= set(WITH_IDS) | {("get", "/api/i18n/{lang}")}
+    assert routes == {*WITH_IDS, *LISTS, *SEVERAL, *ADMINS, *NOBODYS}, "say here what a new route shows, and to whom"
+    assert {route for route in routes if "{" in route[1]} <= {*WITH_IDS, *ADMINS, ("get", "/api/i18n/{lang}")}
 
 
 @pytest.mark.parametrize("route", WITH_IDS, ids=" ".join)
@@ -127,14 +167,63 @@ async def test_lists_hold_nothing_of_anothers(two: Two, route: tuple[str, str]) 
     own = (await two.a.client.request(method, path)).text
     for mark in two.marks:
         assert mark not in response.text
-    if path != "/api/quota":
+    if path not in {"/api/quota", "/api/auth/api-key"}:
         assert any(mark in own for mark in (*two.marks, *two.ids["session_id"])), "the test looks at the wrong thing"
+
+
+@pytest.mark.parametrize("route", ADMINS, ids=" ".join)
+async def test_what_is_for_admins_is_the_same_refusal_for_everything(two: Two, route: tuple[str, str]) -> None:
+    method, path = route
+    answers = [
+        comparable(await two.b.client.request(method, path.replace("{user_id}", user_id), json=ADMINS[route]))
+        for user_id in (two.a.id, two.b.id, "usr_01kga0000000abcdefghjkmnpq")
+    ]
+    assert answers == [answers[0]] * 3
+    assert answers[0][0] == 403
+    assert answers[0][1]["error"]["details"] == {"reason": "admins_only"}
 
 
 async def test_anothers_history_is_empty_under_every_filter(two: Two) -> None:
     for query in ({}, {"mode": "basic"}, {"sort": "oldest"}, {"date_from": "2000-01-01"}, {"offset": 0, "limit": 100}):
         page = await two.b.history(**query)
         assert (page["items"], page["total"], page["has_more"]) == ([], 0, False)
+
+
+@pytest.mark.parametrize("query", [{}, {"final": "true"}])
+async def test_anothers_ids_in_a_bulk_delete_look_like_those_that_are_not_there(
+    two: Two, query: dict[str, str]
+) -> None:
+    mine = (await two.b.image("mine"))["history_id"]
+    ids = [two.ids["image_id"][0], mine, NOTHING["image_id"], *two.ids["image_id"][1:], mine]
+    response = await two.b.client.request("DELETE", "/api/history", json={"ids": ids}, params=query)
+    not_found = [image_id for image_id in ids if image_id != mine]
+    assert response.json() == {"success": True, "deleted_count": 1, "not_found": not_found}
+    assert (await two.b.history())["total"] == 0
+    nobody = await two.service.client.request("DELETE", "/api/history", json={"ids": ids}, params=query)
+    assert nobody.status_code == 401
+
+
+@pytest.mark.parametrize("query", [{}, {"final": "true"}])
+async def test_clearing_a_history_touches_no_other(two: Two, query: dict[str, str]) -> None:
+    await two.b.image("mine")
+    for count in (1, 0):
+        response = await two.b.client.delete("/api/history/all", params=query)
+        assert response.json() == {"success": True, "deleted_count": count}
+    assert (await two.service.client.delete("/api/history/all", params=query)).status_code == 401
+
+
+async def test_an_export_holds_nothing_of_anothers(two: Two) -> None:
+    mine = (await two.b.image("mine"))["history_id"]
+    asked = [*two.ids["image_id"], NOTHING["image_id"], mine]
+    for body in ({}, {"mode": "basic"}, {"ids": asked}):
+        response = await two.b.client.post("/api/history/export", json=body)
+        with zipfile.ZipFile(io.BytesIO(response.content)) as archive:
+            metadata = json.loads(archive.read("metadata.json"))
+            text = " ".join(archive.namelist()) + json.dumps(metadata["items"])
+        assert [item["id"] for item in metadata["items"]] == [mine]
+        assert metadata["not_found"] == body.get("ids", [])[:-1]
+        assert not [mark for mark in two.marks if mark in text]
+    assert (await two.service.client.post("/api/history/export", json={})).status_code == 401
 
 
 async def test_another_points_are_seen_in_the_pool_alone(two: Two) -> None:

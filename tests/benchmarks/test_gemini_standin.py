@@ -249,3 +249,45 @@ def test_unknown_field_or_mode_is_refused(standin: GeminiStandin) -> None:
         standin.configure(delay=3)  # type: ignore[call-arg] # the point of the test
     with pytest.raises(ValueError, match="explode"):
         standin.configure(mode="explode")  # type: ignore[arg-type] # the point of the test
+
+
+def with_parts(*parts: Any, **fields: Any) -> Any:
+    return BODY | {"contents": [{"role": "user", "parts": [{"text": "a red cube"}, *parts]}]} | fields
+
+
+@pytest.mark.parametrize(
+    ("inline", "words"),
+    [
+        ({"mimeType": "image/gif", "data": "R0lGODlh"}, "MIME type must be image/png"),
+        ({"mimeType": "png", "data": "R0lGODlh"}, "contents[0].parts[1].inline_data.mime_type"),
+        ({"mimeType": "image/png", "data": "data:image/png;base64,R0lG"}, "Base64 decoding failed"),
+        ({"mimeType": "image/png", "data": "R0l"}, "Base64 decoding failed"),
+        ({"mimeType": "image/png", "data": ""}, "Provided image is not valid."),
+        ({"mimeType": "image/png"}, "Invalid JSON payload"),
+        ({"mimeType": "image/png", "data": "R0lGODlh", "name": "x"}, "Invalid JSON payload"),
+    ],
+)
+async def test_an_input_image_that_the_api_does_not_take_is_refused(
+    http: aiohttp.ClientSession, inline: Any, words: str
+) -> None:
+    status, answer = await call(http, with_parts({"inlineData": inline}))
+    assert (status, answer["error"]["status"]) == (400, "INVALID_ARGUMENT")
+    assert words in answer["error"]["message"]
+
+
+async def test_input_images_are_taken_in_both_alphabets(http: aiohttp.ClientSession) -> None:
+    for name, text in (("inlineData", "+/+/"), ("inline_data", "-_-_")):
+        status, _ = await call(http, with_parts({name: {"mimeType": "image/heic", "data": text}}))
+        assert status == 200
+
+
+async def test_tools_are_known_by_name_and_by_model(http: aiohttp.ClientSession) -> None:
+    for name in ("google_search", "googleSearch"):
+        status, answer = await call(http, BODY | {"tools": [{name: {}}]})
+        assert status == 200
+        assert answer["candidates"][0]["groundingMetadata"]["searchEntryPoint"]["renderedContent"]
+    status, answer = await call(http, BODY | {"tools": [{"bing_search": {}}]})
+    assert (status, "bingSearch" in answer["error"]["message"]) == (400, True)
+    path = "/v1beta/models/gemini-2.5-flash-image:generateContent"
+    status, answer = await call(http, BODY | {"tools": [{"google_search": {}}]}, path)
+    assert (status, answer["error"]["message"]) == (400, "Search as a tool is not enabled for this model")

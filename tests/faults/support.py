@@ -19,6 +19,7 @@ from typing import Any
 
 import httpx
 import orjson
+import psutil
 from redis import Redis
 
 from api.__main__ import main as serve_api
@@ -227,6 +228,10 @@ class SpareApi:
         """Once it has ended; None when it has not within 5 s."""
         await asyncio.to_thread(self._process.join, 5)
         return self._process.exitcode
+
+    def memory(self) -> int:
+        """Resident bytes."""
+        return int(psutil.Process(self._process.pid).memory_info().rss)
 
     def kill(self) -> None:
         self._process.kill()

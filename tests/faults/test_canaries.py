@@ -4,6 +4,7 @@ import asyncio
 import base64
 import sqlite3
 import urllib.parse
+import uuid
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, closing
 from pathlib import Path
@@ -14,10 +15,12 @@ import orjson
 import pytest
 from redis import Redis
 
+from api.schemas.generate import EXAMPLE_IMAGES
 from benchmarks.gemini_standin import GeminiStandin
 from core.settings import embedded_database
 from services.accounts.sessions import SESSION
 from services.quota.store import RESERVATIONS
+from tests.support.github import CLIENT_SECRET, GitHubStandin, Person, github_settings
 from tests.support.installation import Installation
 from tests.support.waiting import eventually
 
@@ -25,13 +28,15 @@ from tests.support.waiting import eventually
 OPERATOR_KEY = "Canary-operator-8d1f6c20b7e94a53"
 OWN_KEY = "Canary-own-41e7c9a85b2d4f06"
 REFUSED_KEY = "Canary-refused-7b3e5d9c1f8a4620"
+SAVED_KEY = "Canary-saved-5d8e2b7f9c1a4036"
+PASSWORD = "Canary-password-3c6a9e1d7f5b4820"
 SECRET_KEY = "canary-secret-2f9b7d4e8a1c4063b5d7e9f1a3c5b7d9"
-KEYS = (OPERATOR_KEY, OWN_KEY, REFUSED_KEY, SECRET_KEY)
+KEYS = (OPERATOR_KEY, OWN_KEY, REFUSED_KEY, SAVED_KEY, PASSWORD, SECRET_KEY)
 # An object's name begins with what a prompt begins with (SPEC section 14), and is known to Redis while it is made.
 PROMPT = "a harbour in the early morning light, Canaryprompt-d27a and Canaryprompt-end"
 PROMPT_MARK = "Canaryprompt"
 
-BASIC = "/api/generate/basic"
+BASIC, SEARCH, BLEND = "/api/generate/basic", "/api/generate/search", "/api/generate/blend"
 Answers = list[tuple[str, bytes]]
 
 
@@ -40,6 +45,10 @@ def installation(tmp_path: Path) -> Iterator[Installation]:
     service = Installation(tmp_path)
     yield service
     service.clean_up()
+
+
+def keyed_anew() -> dict[str, str]:
+    return {"Idempotency-Key": uuid.uuid4().hex}
 
 
 def forms(secret: str) -> set[bytes]:
@@ -92,13 +101,51 @@ class Walk:
             await client.post("/api/quota/check", json={"mode": "basic"}, headers={"X-API-Key": OWN_KEY})
             await client.delete(one)
             await client.post(f"{one}/restore")
+            favorite = await client.post(f"{one}/favorite", json={"is_favorite": True})
+            assert favorite.status_code == 200
+            for chosen in ({}, {"ids": [image["history_id"]]}):
+                assert (await client.post("/api/history/export", json=chosen)).status_code == 200
+            assert (await client.request("DELETE", "/api/history", json={"ids": [PROMPT[:90]]})).status_code == 200
             keyed = {"Idempotency-Key": "one-and-the-same"}
             for prompt in (PROMPT, PROMPT, PROMPT + " otherwise"):
                 await client.post(BASIC, json={"prompt": prompt}, headers=keyed)
             await client.post(BASIC, json={"prompt": PROMPT, "save_to_history": False, "enable_thinking": True})
+            assert (await client.post(SEARCH, json={"prompt": PROMPT})).status_code == 200
+            for images in (list(EXAMPLE_IMAGES), [base64.b64encode(OWN_KEY.encode()).decode()]):
+                response = await client.post(BLEND, json={"prompt": PROMPT, "images": images}, headers=keyed_anew())
+                assert response.status_code == (200 if images[1:] else 400), response.text
+            files = {"images": (f"{OWN_KEY}.png", base64.b64decode(EXAMPLE_IMAGES[0].partition(",")[2]))}
+            assert (await client.post(BLEND, data={"prompt": PROMPT}, files=files)).status_code == 200
         async with self.client() as client:
             for path in ("/", "/docs", "/openapi.json", "/metrics", "/api/health/detailed", "/api/i18n/zh"):
                 assert (await client.get(path)).status_code == 200, path
+
+    async def with_an_account(self, github: GitHubStandin) -> None:
+        """Both kinds, with a key saved on the session, in the middle of failures too; then gone again."""
+        body = {"email": "canary@example.org", "password": PASSWORD}
+        async with self.client() as client:
+            await self._account((await client.post("/api/auth/register", json=body)).json())
+            await self._account((await client.post("/api/auth/login", json=body)).json())
+            for wrong in (body | {"password": PASSWORD + "x"}, body | {"email": PASSWORD}, body | {"name": "x"}):
+                assert (await client.post("/api/auth/login", json=wrong)).status_code in {401, 422}
+            assert (await client.post("/api/auth/register", json=body)).status_code == 422
+            begun = (await client.post("/api/auth/github/login", json={})).json()
+            code, state = github.approve(begun["redirect_url"], Person(1, "canary"))
+            answer = {"code": code, "state": state}
+            await self._account((await client.post("/api/auth/github/callback", json=answer)).json())
+            assert (await client.post("/api/auth/github/callback", json=answer)).status_code == 401
+
+    async def _account(self, tokens: dict[str, Any]) -> None:
+        self.tokens += [tokens["access_token"], tokens["refresh_token"]]
+        async with self.client(tokens["access_token"]) as client:
+            for key, status in ((SAVED_KEY, 200), (REFUSED_KEY, 400), (f"nbk_{OWN_KEY}", 400), (OWN_KEY * 10, 422)):
+                assert (await client.put("/api/auth/api-key", json={"api_key": key})).status_code == status
+            self.gemini.clear_requests()
+            assert (await client.post(BASIC, json={"prompt": PROMPT})).status_code == 200
+            assert [request["headers"]["x-goog-api-key"] for request in self.gemini.requests()] == [SAVED_KEY]
+            for path in ("/api/auth/api-key", "/api/auth/sessions", "/api/auth/me/export", "/api/quota"):
+                assert (await client.get(path)).status_code == 200, path
+            assert (await client.get("/api/admin/users")).status_code == 403
 
     async def getting_it_wrong(self, token: str) -> None:
         async with self.client(token) as client:
@@ -194,14 +241,15 @@ def dumped(redis: Redis) -> bytes:
 
 
 async def test_keys_and_tokens_are_nowhere_and_the_prompt_only_where_it_belongs(
-    installation: Installation, gemini: GeminiStandin
+    installation: Installation, gemini: GeminiStandin, github: GitHubStandin
 ) -> None:
     gemini.configure(pixels=(8, 8))
     leader = installation.start(
         GOOGLE_API_KEY=OPERATOR_KEY, GOOGLE_GEMINI_BASE_URL=gemini.url, SECRET_KEY=SECRET_KEY, LOG_LEVEL="DEBUG",
         LOG_FORMAT="json", DEBUG="true", AUDIT_LOG_PROMPTS="false", TRIAL_COOLDOWN_SECONDS="0",
         TRIAL_GUEST_SHARE="1", TRIAL_GLOBAL_QUOTA="1000", TRIAL_BASIC_1K_LIMIT="1000", RATE_LIMIT_REQUESTS="10000",
-        REQUEST_TIMEOUT_SECONDS="1", RESERVATION_GRACE_SECONDS="1",
+        REQUEST_TIMEOUT_SECONDS="1", RESERVATION_GRACE_SECONDS="1", LOGIN_RATE_PER_MINUTE="1000",
+        **github_settings(github),
     )  # fmt: skip
     walk = Walk(installation, gemini)
     tokens = await walk.sign_in()
@@ -209,6 +257,7 @@ async def test_keys_and_tokens_are_nowhere_and_the_prompt_only_where_it_belongs(
     await walk.getting_it_wrong(tokens["access_token"])
     await walk.failing_upstream(tokens["access_token"])
     await walk.signing_out(await walk.sign_in())
+    await walk.with_an_account(github)
 
     gemini.configure(pixels=(8, 8), delay_seconds=0.7)
     gemini.clear_requests()
@@ -227,7 +276,8 @@ async def test_keys_and_tokens_are_nowhere_and_the_prompt_only_where_it_belongs(
     leader.terminate()
     leader.wait(30)
 
-    secrets = (*KEYS, *walk.tokens)
+    assert github.tokens
+    secrets = (*KEYS, *walk.tokens, *github.tokens, CLIENT_SECRET)
     log = installation.output()
     entries = [orjson.loads(line) for line in log.splitlines() if line.startswith("{")]
     assert {entry.get("status") for entry in entries} >= {200, 401, 422, 500, 502, 503, 504}
@@ -239,7 +289,10 @@ async def test_keys_and_tokens_are_nowhere_and_the_prompt_only_where_it_belongs(
 
 def check_answers(answers: Answers, tokens: list[str]) -> None:
     assert len(answers) > 100
-    giving_out = {"POST /api/auth/guest", "POST /api/auth/refresh"}
+    giving_out = {
+        "POST /api/auth/guest", "POST /api/auth/refresh", "POST /api/auth/register", "POST /api/auth/login",
+        "POST /api/auth/github/callback",
+    }  # fmt: skip
     assert {token for name, content in answers if name in giving_out for token in found_in(content, tuple(tokens))} == {
         *tokens
     }

@@ -1,6 +1,9 @@
 """What the tests of the history share."""
 
+import asyncio
+import os
 import sqlite3
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -8,6 +11,10 @@ from urllib.parse import urlsplit
 
 import httpx
 
+from services.history.models import Image
+from services.history.records import Record, write_record
+from services.history.store import images
+from services.storage.names import record_key, stem_of, thumbnail_key
 from tests.support.service import Guest, RunningService
 
 WIDE = {
@@ -48,6 +55,27 @@ def rows(service: RunningService) -> int:
 async def make(guest: Guest, count: int) -> list[str]:
     """Ids of new images, oldest first."""
     return [(await guest.image(f"picture {number}"))["history_id"] for number in range(count)]
+
+
+async def multiply(service: RunningService, image_id: str, count: int) -> list[str]:
+    """Copies of an image, each with bytes, record, row, and a thumbnail if it has one; answers their ids."""
+    first = await service.container.history.find_for_link(image_id)
+    assert first is not None
+    stem, _, extension = first.key.rpartition(".")
+    copies = [replace(first, id=f"{image_id}{number}", key=f"{stem}{number}.{extension}") for number in range(count)]
+    await asyncio.to_thread(_copy_objects, service.storage_dir, first, copies)
+    rows = [dict(vars(image)) for image in copies]
+    await service.container.database.write(lambda connection: connection.execute(images.insert(), rows))
+    return [image.id for image in copies]
+
+
+def _copy_objects(storage: Path, first: Image, copies: list[Image]) -> None:
+    thumbnail = storage / thumbnail_key(first.folder_id, first.id)
+    for image in copies:
+        os.link(storage / first.key, storage / image.key)
+        (storage / record_key(stem_of(image.key))).write_bytes(write_record(Record(image, None)))
+        if thumbnail.exists():
+            os.link(thumbnail, storage / thumbnail_key(image.folder_id, image.id))
 
 
 async def listed(guest: Guest, **query: Any) -> list[str]:

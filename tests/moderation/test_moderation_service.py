@@ -75,7 +75,7 @@ class House:
         path.write_bytes(data)
 
     def entries(self) -> list[Path]:
-        return sorted(self.folder.glob("logs/content_moderation/*/*.json"))
+        return sorted(self.folder.glob("logs/content_moderation/*/*/*.json"))
 
     def entry(self) -> dict[str, Any]:
         (path,) = self.entries()

@@ -126,7 +126,7 @@ async def test_a_drawing_that_is_given_up_leaves_no_file(tmp_path: Path) -> None
         enable_thinking=False, seed=None, negative_prompt=None, api_key=None,
     )  # fmt: skip
     with ThreadPoolExecutor(1) as threads:
-        drawing = asyncio.create_task(DemoProvider(Spool(tmp_path / "spool"), threads).text_to_image(request))
+        drawing = asyncio.create_task(DemoProvider(Spool(tmp_path / "spool"), threads).make_image(request))
         await asyncio.sleep(0.05)
         drawing.cancel()
         with pytest.raises(asyncio.CancelledError):

@@ -71,7 +71,7 @@ async def make_image(service: ProviderService) -> ImageResult:
         model=route.model, prompt="a lighthouse", aspect_ratio="1:1", resolution="1K", safety_level="moderate",
         enable_thinking=False, seed=None, negative_prompt=None, api_key=route.api_key,
     )  # fmt: skip
-    return await service.text_to_image(route, request)
+    return await service.make_image(route, request)
 
 
 TRIES: list[tuple[StepFields, int]] = [

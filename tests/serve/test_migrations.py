@@ -57,13 +57,13 @@ def test_a_database_that_is_not_there_or_empty_is_not_at_the_head(tmp_path: Path
 
 
 def test_a_revision_that_this_code_does_not_know_is_named(tmp_path: Path, versions: Path) -> None:
-    path = database_at(tmp_path / "db", "0003")
+    path = database_at(tmp_path / "db", "9999")
 
-    with pytest.raises(UnknownRevision, match="is at revision 0003, which this version does not know"):
+    with pytest.raises(UnknownRevision, match="is at revision 9999, which this version does not know"):
         current_is_head(path, versions)
-    with pytest.raises(UnknownRevision, match="is at revision 0003, which this version does not know"):
+    with pytest.raises(UnknownRevision, match="is at revision 9999, which this version does not know"):
         upgrade(f"sqlite:///{path}")
-    assert revision_of(path) == "0003"
+    assert revision_of(path) == "9999"
 
 
 def test_an_upgrade_ends_at_the_head_in_wal_mode_and_may_be_repeated(tmp_path: Path) -> None:

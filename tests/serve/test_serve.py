@@ -45,6 +45,7 @@ def test_it_starts_everything_says_where_and_stops_on_sigterm(service: Installat
     assert f"http://127.0.0.1:{service.port}/docs" in service.output()
     assert str(service.data) in service.output()
     assert "demo provider until GOOGLE_API_KEY is set" in service.output()
+    assert (service.data / "setup_token").read_text() in service.output()
 
     processes = tree_of(leader)
     leader.send_signal(signal.SIGTERM)

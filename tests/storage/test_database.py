@@ -20,12 +20,13 @@ from sqlalchemy.exc import IntegrityError
 from core.clients.database import Database, make_sqlite_engine, metadata
 from core.errors import DependencyUnavailable
 from migrations.upgrade import migration_config
-from services.accounts.users import users
+from services.accounts.users import admin_logins, milestones, users
 from services.history.store import images
+from services.history.trash import clearances
 from services.quota.ledger import charges
 
 ROOT = Path(__file__).parents[2]
-TABLES = {table.name for table in (users, images, charges)}
+TABLES = {table.name for table in (users, admin_logins, milestones, images, charges, clearances)}
 
 
 class Refused(Exception):

@@ -13,6 +13,9 @@ import pytest
 from redis import Redis
 
 from core.clients.embedded_redis import running_redis
+from core.clock import now_ms
+from services.accounts.models import Visitor
+from services.accounts.users import departures, set_left
 from services.quota.store import RESERVATIONS
 from tests.support.parts import Parts, image_id, open_parts
 from tests.support.waiting import eventually
@@ -69,7 +72,7 @@ async def start_worker(tmp_path: Path) -> AsyncIterator[StartWorker]:
 def settings(redis_url: str, tmp_path: Path) -> dict[str, str]:
     return {
         "DATA_DIR": str(tmp_path / "data"), "REDIS_URL": redis_url, "TRASH_MINUTES": "0",
-        "REQUEST_TIMEOUT_SECONDS": "0.05", "RESERVATION_GRACE_SECONDS": "0",
+        "REQUEST_TIMEOUT_SECONDS": "0.05", "RESERVATION_GRACE_SECONDS": "0", "TRIAL_COOLDOWN_SECONDS": "0",
     }  # fmt: skip
 
 
@@ -112,6 +115,29 @@ async def test_it_empties_the_trash(settings: dict[str, str], parts: Parts, star
 
     assert await eventually(gone, WORK_SECONDS)
     assert await parts.counters(held.day) == await parts.ledger(held.day), "what was deleted stays charged"
+    assert (await worker.stop())[0] == 0
+
+
+async def test_it_finishes_what_somebody_who_leaves_has_begun(
+    settings: dict[str, str], parts: Parts, start_worker: StartWorker
+) -> None:
+    """Also the remains of a call that died, and a deletion that did not come further than its first transaction."""
+    guest = (await parts.container.guests.sign_in(Visitor("203.0.113.5", "a browser"))).user
+    made, died = await parts.reserve(guest.id), await parts.reserve(guest.id)
+    await parts.keeper.index(await parts.store(made))
+    await parts.quota.commit(made)
+    await parts.store_bytes(died)
+    await parts.container.database.write(lambda connection: set_left(connection, guest.id, now_ms()))
+    worker = await start_worker(**settings)
+
+    async def nothing_is_left() -> bool:
+        files = [info async for info in parts.container.storage.list("")]
+        keys = [key async for key in parts.redis.scan_iter(f"*{guest.id}*")]
+        return not (files or keys or await parts.container.database.read(departures))
+
+    assert await eventually(nothing_is_left, WORK_SECONDS)
+    assert (await parts.ledger(made.day)).users == {("forgotten", "basic_1k"): 1}
+    assert (await parts.counters(made.day)).pool == (await parts.ledger(made.day)).pool
     assert (await worker.stop())[0] == 0
 
 

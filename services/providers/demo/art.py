@@ -6,18 +6,21 @@ It lets the product be tried with no key, and says on its face that it is not th
 import hashlib
 import math
 from bisect import bisect_right
+from collections.abc import Sequence
 from dataclasses import replace
 from io import BytesIO
 from random import Random
 
 from PIL import Image, ImageDraw, ImageFont
 
+from services.providers.demo.blending import blend, restyle
 from services.providers.demo.canvas import WHITE, Canvas, Frame, ellipse, mix, rectangle
 from services.providers.demo.creatures import CREATURES
 from services.providers.demo.objects import OBJECTS
 from services.providers.demo.palette import Reading, outdoor_palette, read_prompt, studio_palette
 from services.providers.demo.scenes import draw_ground, draw_meadow_flowers
 from services.providers.demo.sky import Stage, draw_sky, draw_weather
+from services.references.models import ReferenceImage
 
 MARK = "DEMO · not made by an AI model"
 
@@ -39,13 +42,30 @@ def draw(prompt: str, *, seed: int, width: int, height: int) -> bytes:
     The same arguments give the same bytes in every process that runs the same Pillow release; the composition
     depends on prompt and seed alone, so a preview and its 4K version show the same scene.
     """
+    return _finished(_scene(prompt, seed, width, height), prompt)
+
+
+def draw_from(
+    references: Sequence[ReferenceImage], prompt: str, *, seed: int, width: int, height: int, style_transfer: bool
+) -> bytes:
+    """A PNG made from images: of two the first in the colours of the second, else all of them over what `prompt`
+    would be. Raises UnsupportedImage for one that cannot be decoded.
+    """
+    if style_transfer:
+        return _finished(restyle(references, (width, height)), prompt)
+    return _finished(blend(_scene(prompt, seed, width, height), references), prompt)
+
+
+def _scene(prompt: str, seed: int, width: int, height: int) -> Image.Image:
     digest = hashlib.sha256(f"{seed}\n{prompt}".encode("utf-8", "surrogatepass")).digest()
     rng = Random(int.from_bytes(digest, "big"))
     scale = min(1.0, math.sqrt(_WORK_PIXELS / (width * height)))
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
     image = _compose(read_prompt(prompt), rng, size)
-    if size != (width, height):
-        image = image.resize((width, height), Image.Resampling.BICUBIC)
+    return image if size == (width, height) else image.resize((width, height), Image.Resampling.BICUBIC)
+
+
+def _finished(image: Image.Image, prompt: str) -> bytes:
     _mark(image, prompt)
     out = BytesIO()
     image.save(out, "PNG", compress_level=1)

@@ -15,7 +15,7 @@ from pydantic import SecretStr
 from core.errors import AppError, StorageUnavailable
 from services.moderation.errors import ContentBlocked
 from services.providers.base import ImageRequest, ImageResult, Model, SpooledImage
-from services.providers.demo.art import draw
+from services.providers.demo.art import draw, draw_from
 from services.providers.errors import (
     NoImage,
     ProviderConnection,
@@ -28,6 +28,11 @@ from services.storage.spool import Spool
 
 LONG_SIDE_PIXELS = {"1K": 1344, "2K": 2688, "4K": 5376}
 MAX_SLOW_SECONDS = 600
+SOURCES = (
+    "<p>DEMO · nothing was searched for; this is where sources would stand.</p>"
+    '<ul><li><a href="https://example.com/">example.com</a></li>'
+    '<li><a href="https://example.org/">example.org</a></li></ul>'
+)
 _DIRECTIVE = re.compile(r"\[demo:(slow|fail)=([\w.]{1,20})\]")
 
 FAILURES: dict[str, Callable[[], AppError]] = {
@@ -49,17 +54,14 @@ class DemoProvider:
         self._spool = spool
         self._threads = threads
 
-    async def text_to_image(self, request: ImageRequest) -> ImageResult:
-        """Draw. The same prompt and seed give the same picture; without a seed the prompt alone decides."""
+    async def make_image(self, request: ImageRequest) -> ImageResult:
+        """Draw. The same prompt, seed and images give the same picture; without a seed the prompt decides."""
         directives = dict(_DIRECTIVE.findall(request.prompt))
         await asyncio.sleep(_seconds(directives.get("slow")))
         failure = FAILURES.get(directives.get("fail", ""))
         if failure is not None:
             raise failure()
-        width, height = image_size(request.aspect_ratio, request.resolution)
-        prompt = _DIRECTIVE.sub("", request.prompt).strip()
-        seed = _prompt_seed(prompt) if request.seed is None else request.seed
-        work = asyncio.get_running_loop().run_in_executor(self._threads, self._draw, prompt, seed, width, height)
+        work = asyncio.get_running_loop().run_in_executor(self._threads, self._draw, request)
         try:
             return await asyncio.shield(work)
         except asyncio.CancelledError:
@@ -73,15 +75,24 @@ class DemoProvider:
     async def close(self) -> None:
         """Holds nothing open."""
 
-    def _draw(self, prompt: str, seed: int, width: int, height: int) -> ImageResult:
-        data = draw(prompt, seed=seed, width=width, height=height)
+    def _draw(self, request: ImageRequest) -> ImageResult:
+        width, height = image_size(request.aspect_ratio, request.resolution)
+        prompt = _DIRECTIVE.sub("", request.prompt).strip()
+        seed = _prompt_seed(prompt) if request.seed is None else request.seed
+        if request.references:
+            style = request.style_transfer
+            data = draw_from(request.references, prompt, seed=seed, width=width, height=height, style_transfer=style)
+        else:
+            data = draw(prompt, seed=seed, width=width, height=height)
         path = self._spool.new_path()
         try:
             path.write_bytes(data)
         except OSError as error:
             path.unlink(missing_ok=True)
             raise StorageUnavailable(f"spool: {error.strerror}") from error
-        return ImageResult(image=SpooledImage(path, "image/png", len(data)))
+        return ImageResult(
+            image=SpooledImage(path, "image/png", len(data)), search_sources=SOURCES if request.grounded else None
+        )
 
 
 def image_size(aspect_ratio: str, resolution: str) -> tuple[int, int]:

@@ -1,0 +1,153 @@
+"""What is on its way out: the trash, what is being removed for good, histories that are being cleared."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import asdict, dataclass
+from typing import Literal
+
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    ColumnElement,
+    Connection,
+    String,
+    Table,
+    and_,
+    delete,
+    func,
+    insert,
+    or_,
+    select,
+    update,
+)
+
+from core.clients.database import metadata
+from core.clock import Milliseconds
+from services.history.store import PURGING, hidden, images, remains, shown
+
+Scope = Literal["trash", "final", "everything"]
+
+clearances = Table(
+    "clearances",
+    metadata,
+    Column("id", String, primary_key=True),
+    Column("user_id", String, nullable=False),
+    Column("scope", String, nullable=False),
+    Column("requested_at", BigInteger, nullable=False),
+)
+
+
+@dataclass(frozen=True)
+class Doomed:
+    """What has to be known of an image to remove it."""
+
+    id: str
+    folder_id: str
+    key: str
+
+
+@dataclass(frozen=True)
+class Clearance:
+    """A user's wish to be rid of all images, kept until each of their rows says so.
+
+    `scope` trash: what is listed goes into the trash; final: that and what lies in the trash goes for good; everything:
+    what was never listed too, as when an account is deleted. What is made after `requested_at` is not meant.
+    """
+
+    id: str
+    user_id: str
+    scope: Scope
+    requested_at: Milliseconds
+
+
+def move(connection: Connection, user_id: str, image_ids: Collection[str], deleted_at: Milliseconds) -> set[str]:
+    """Move listed images into the trash. Answers the ids of those that were there to be moved."""
+    here = and_(_listed(user_id, image_ids), images.c.deleted_at.is_(None))
+    moved = update(images).where(here).values(deleted_at=deleted_at).returning(images.c.id)
+    return set(connection.execute(moved).scalars())
+
+
+def put_back(connection: Connection, user_id: str, image_id: str) -> bool:
+    """Out of the trash. False when there is no such image in it."""
+    there = and_(_listed(user_id, [image_id]), images.c.deleted_at > PURGING)
+    return connection.execute(update(images).where(there).values(deleted_at=None)).rowcount > 0
+
+
+def take(connection: Connection, user_id: str, image_ids: Collection[str]) -> list[Doomed]:
+    """Take listed images, in the trash or not, for removal: nothing can bring them back from now on."""
+    return _taken(connection, _listed(user_id, image_ids))
+
+
+def take_due(
+    connection: Connection, now: Milliseconds, trashed_before: Milliseconds, limit: int, *, without: Collection[str]
+) -> list[Doomed]:
+    """Take for removal images whose time is over or that lay in the trash long enough. Answers some of all that were
+    taken; `without`: those that are not to be tried again now.
+    """
+    due = or_(images.c.expires_at <= now, and_(images.c.deleted_at <= trashed_before, images.c.deleted_at > PURGING))
+    some = select(images.c.id).where(due, remains).limit(limit)
+    connection.execute(update(images).where(images.c.id.in_(some)).values(deleted_at=PURGING))
+    return _doomed(connection, and_(images.c.deleted_at == PURGING, images.c.id.not_in(without)), limit)
+
+
+def taken_of(connection: Connection, user_id: str, limit: int) -> list[Doomed]:
+    """Some of what was taken of a user and is not removed yet."""
+    return _doomed(connection, and_(images.c.user_id == user_id, hidden, images.c.deleted_at == PURGING), limit)
+
+
+def remove_rows(connection: Connection, image_ids: Collection[str]) -> None:
+    connection.execute(delete(images).where(images.c.id.in_(image_ids)))
+
+
+def note_clearance(connection: Connection, clearance: Clearance) -> int:
+    """Write the wish down. Answers how many images it means; when none, nothing is written."""
+    meant = sum(
+        connection.execute(select(func.count()).select_from(images).where(part)).scalar_one()
+        for part in _parts(clearance)
+    )
+    if meant:
+        connection.execute(insert(clearances), asdict(clearance))
+    return meant
+
+
+def noted_clearances(connection: Connection, limit: int) -> list[Clearance]:
+    rows = connection.execute(select(clearances).order_by(clearances.c.requested_at).limit(limit))
+    return [Clearance(**row._mapping) for row in rows]
+
+
+def clear_some(connection: Connection, clearance: Clearance, limit: int) -> bool:
+    """Mark at most `limit` of the images that are meant. False when none is left; then the wish is done with."""
+    deleted_at = clearance.requested_at if clearance.scope == "trash" else PURGING
+    left = limit
+    for part in _parts(clearance):
+        some = select(images.c.id).where(part).limit(left)
+        marking = update(images).where(images.c.id.in_(some)).values(deleted_at=deleted_at)
+        left -= connection.execute(marking).rowcount
+        if left <= 0:
+            return True
+    connection.execute(delete(clearances).where(clearances.c.id == clearance.id))
+    return False
+
+
+def _parts(clearance: Clearance) -> Sequence[ColumnElement[bool]]:
+    """The images that are meant, each condition with an index of its own."""
+    mine = images.c.user_id == clearance.user_id
+    listed = and_(mine, shown, images.c.created_at <= clearance.requested_at)
+    if clearance.scope == "trash":
+        return (listed,)
+    trashed = and_(mine, hidden, remains, images.c.created_at <= clearance.requested_at)
+    return (listed, trashed if clearance.scope == "everything" else and_(trashed, images.c.listed.is_(True)))
+
+
+def _listed(user_id: str, image_ids: Collection[str]) -> ColumnElement[bool]:
+    return and_(images.c.id.in_(image_ids), images.c.user_id == user_id, images.c.listed.is_(True))
+
+
+def _taken(connection: Connection, which: ColumnElement[bool]) -> list[Doomed]:
+    taking = update(images).where(which).values(deleted_at=PURGING)
+    rows = connection.execute(taking.returning(images.c.id, images.c.folder_id, images.c.key))
+    return [Doomed(*row) for row in rows]
+
+
+def _doomed(connection: Connection, which: ColumnElement[bool], limit: int) -> list[Doomed]:
+    rows = connection.execute(select(images.c.id, images.c.folder_id, images.c.key).where(which).limit(limit))
+    return [Doomed(*row) for row in rows]
