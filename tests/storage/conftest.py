@@ -1,50 +1,27 @@
-"""A database with a table of numbers, of the kind that the tests run on."""
+"""S3 servers for the tests of the storage, and the settings that lead to them."""
 
-from collections.abc import AsyncIterator
-from pathlib import Path
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
-from sqlalchemy import Connection, text
 
-from core.clients.database import Database, open_database
-from core.clients.sqlite import make_sqlite_engine
-from tests.storage.numbers import CHILDREN, NUMBERS, OpenDatabase, numbers_file
-from tests.support.databases import databases
+from tests.support.buckets import BucketServer, running_moto, running_rclone
+from tests.support.fault_proxy import FaultProxy, fault_proxy
 
 
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    """SQLite's file."""
-    path = numbers_file(tmp_path)
-    engine = make_sqlite_engine(path)
-    with engine.begin() as connection:
-        _create(connection)
-    engine.dispose()
-    return path
+@pytest.fixture(scope="session")
+def moto() -> Iterator[BucketServer]:
+    with running_moto() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def rclone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BucketServer]:
+    with running_rclone(tmp_path_factory.mktemp("rclone")) as server:
+        yield server
 
 
 @pytest.fixture
-async def open_numbers(tmp_path: Path, path: Path) -> AsyncIterator[OpenDatabase]:
-    """Each is opened as another process would have it; all show the same."""
-    url = databases.settings(tmp_path).get("DATABASE_URL", "")
-    if url:
-        databases.run(tmp_path, _create)
-    opened: list[Database] = []
-
-    def another() -> Database:
-        opened.append(open_database(url, path, 1))
-        return opened[-1]
-
-    yield another
-    for database in opened:
-        await database.close()
-
-
-@pytest.fixture
-def database(open_numbers: OpenDatabase) -> Database:
-    return open_numbers()
-
-
-def _create(connection: Connection) -> None:
-    connection.execute(text(NUMBERS))
-    connection.execute(text(CHILDREN))
+async def proxy(moto: BucketServer) -> AsyncIterator[FaultProxy]:
+    """Stands before moto, harmless until a test says otherwise."""
+    async with fault_proxy(moto.url) as standing:
+        yield standing

@@ -12,7 +12,7 @@ from sqlalchemy import Connection, text
 
 from core.clients.sqlite import SQLiteDatabase
 from core.errors import DependencyUnavailable
-from tests.storage.numbers import insert, numbers
+from tests.database.numbers import insert, numbers
 
 pytestmark = pytest.mark.sqlite_only
 

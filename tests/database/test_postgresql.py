@@ -13,7 +13,7 @@ from sqlalchemy.util import await_only
 
 from core.clients.postgresql import Patience, PostgreSQLDatabase, connections_of
 from core.errors import DependencyUnavailable
-from tests.storage.numbers import insert, numbers
+from tests.database.numbers import insert, numbers
 from tests.support.databases import databases, name_of
 from tests.support.postgresql import PASSWORD, PostgresServer, running_postgres
 

@@ -22,7 +22,7 @@ from services.accounts.users import admin_logins, milestones, users
 from services.history.store import images
 from services.history.trash import clearances
 from services.quota.ledger import charges
-from tests.storage.numbers import OpenDatabase, insert, next_number, numbers, numbers_file
+from tests.database.numbers import OpenDatabase, insert, next_number, numbers, numbers_file
 from tests.support.databases import databases
 
 ROOT = Path(__file__).parents[2]
@@ -87,7 +87,7 @@ WRITER = """
 import asyncio, sys
 from pathlib import Path
 from core.clients.database import open_database
-from tests.storage.numbers import next_number
+from tests.database.numbers import next_number
 
 async def main():
     sys.stdin.readline()
