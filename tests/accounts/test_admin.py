@@ -55,6 +55,14 @@ async def test_accounts_are_listed_searched_and_filtered(service: RunningService
     assert not [key for key in page["items"][0] if "password" in key]
 
 
+@pytest.mark.parametrize("search", ["Ángel Ödön", "ángel", "ÖDÖN", "ngel ö"])
+async def test_a_name_is_found_in_any_letters_and_either_case(
+    service: RunningService, admin: Guest, search: str
+) -> None:
+    angel = await registered(service, "angel@example.org", name="Ángel Ödön")
+    assert [item["id"] for item in (await listed(admin, search=search))["items"]] == [angel.id]
+
+
 async def test_bad_queries_and_bodies_are_named(service: RunningService, admin: Guest) -> None:
     response = await admin.client.get("/api/admin/users", params={"role": "king", "limit": 0, "sort": "x"})
     assert set(fields_of(response)) == {"role", "limit", "sort"}
