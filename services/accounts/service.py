@@ -73,7 +73,7 @@ class AccountService:
         )
         refresh_token = self._refresh.new()
         await self._sessions.add(session, self._refresh.fingerprint(refresh_token))
-        await self._check_still_welcome(session)
+        user = await self._still_welcome(session)
         if visitor.guest_id is not None:
             await self._departures.merge(visitor.guest_id, user.id)
         return self._tokens(user, session.id, refresh_token)
@@ -112,15 +112,21 @@ class AccountService:
         if not await self._sessions.remove(caller.user_id, session_id):
             raise NotFound(f"session {session_id}")
 
-    async def _check_still_welcome(self, session: Session) -> None:
-        """Whoever was blocked, or has left, since the account was read: their sessions were gone through before this
-        one was there.
+    async def _still_welcome(self, session: Session) -> User:
+        """The session's user as they are now. Whoever was blocked, given another role, or has left since the account
+        was read: their sessions were gone through before this one was there.
         """
-        user = await self._database.read(lambda connection: get_user(connection, session.user_id))
-        if user is not None and user.blocked_at is None:
-            return
-        await self._sessions.remove(session.user_id, session.id)
-        raise Unauthorized("account_gone") if user is None else Forbidden("blocked")
+        role = session.role
+        while True:
+            user = await self._database.read(lambda connection: get_user(connection, session.user_id))
+            if user is None or user.blocked_at is not None:
+                await self._sessions.remove(session.user_id, session.id)
+                raise Unauthorized("account_gone") if user is None else Forbidden("blocked")
+            if user.role == role:
+                return user
+            # Then looked at once more: an admin may have changed it between the look and this.
+            role = user.role
+            await self._sessions.change(session.id, role=role)
 
     async def _current(self, session: Session) -> User:
         """The session's user, with the role that the settings and the admins give them by now."""
