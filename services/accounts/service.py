@@ -9,7 +9,7 @@ from core.security import AccessClaims, AccessTokens, RefreshTokens
 from services.accounts.departure import Departures
 from services.accounts.models import Caller, Session, Tokens, User, Visitor
 from services.accounts.roles import AdminPolicy
-from services.accounts.sessions import SessionStore
+from services.accounts.sessions import Rotation, SessionStore
 from services.accounts.users import change_user, get_user
 from services.limits import Allowance, Limit, RateLimiter
 
@@ -84,9 +84,7 @@ class AccountService:
         Two tabs within 30 s get the same successor; later the token counts as stolen and its session ends.
         Raises Unauthorized, or Forbidden when blocked.
         """
-        successor = self._refresh.successor(refresh_token)
-        fingerprint = self._refresh.fingerprint
-        rotation = await self._sessions.rotate(fingerprint(refresh_token), fingerprint(successor))
+        rotation, successor = await self._rotated(refresh_token)
         session = await self._sessions.get(rotation.session_id) if rotation.session_id else None
         if session is None:
             raise Unauthorized("invalid_refresh_token")
@@ -111,6 +109,18 @@ class AccountService:
         """Sign one of the caller's own sessions out, at once. Raises NotFound."""
         if not await self._sessions.remove(caller.user_id, session_id):
             raise NotFound(f"session {session_id}")
+
+    async def _rotated(self, token: str) -> tuple[Rotation, str]:
+        """What became of a refresh token, and its successor: the last one, where tabs that share a cookie have gone on
+        meanwhile. An earlier one, in the cookie of all of them, would soon count as stolen.
+        """
+        fingerprint = self._refresh.fingerprint
+        while True:
+            successor = self._refresh.successor(token)
+            rotation = await self._sessions.rotate(fingerprint(token), fingerprint(successor))
+            if rotation.result != "overtaken":
+                return rotation, successor
+            token = successor
 
     async def _still_welcome(self, session: Session) -> User:
         """The session's user as they are now. Whoever was blocked, given another role, or has left since the account
