@@ -39,6 +39,13 @@ def animation(kind: str, frames: int, size: tuple[int, int] = (32, 24)) -> bytes
     return target.getvalue()
 
 
+def deep_grey(level: float) -> bytes:
+    """A PNG with 16 bits a pixel, all of this grey; 0 is black and 1 is white."""
+    target = io.BytesIO()
+    Image.new("I;16", (64, 64), round(level * 0xFFFF)).save(target, "PNG")
+    return target.getvalue()
+
+
 STICKER_AT, STICKER_SIZE = (8, 4), (40, 36)
 
 
