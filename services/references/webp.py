@@ -57,7 +57,9 @@ def write_first_frame(walk: Walk, target: BinaryIO) -> tuple[int, int]:
         start = walk.position
         kind, (length,) = walk.read(4), walk.unpack("<I")
         after = walk.position + length + length % 2
-        if after > end or (kind in _STILLS and _SIZES[kind](walk) != (width, height)):
+        if kind in _STILLS and _SIZES[kind](walk) != (width, height):
+            raise Refused("image_damaged")
+        if after > end or walk.position > after:
             raise Refused("image_damaged")
         if kind in _STILLS or kind == _ALPHA:
             parts[kind] = (start, after - start)
