@@ -15,7 +15,7 @@ from api.main import create_app
 from core.metrics import Metrics
 from core.settings import load_settings, setting_groups
 from scripts.serve import read_arguments
-from tests.deployment.dockerfile import ROOT
+from tests.deployment.dockerfile import ROOT, read_image
 
 TOOLS = Path(sys.executable).parent
 COMPOSE_SECRETS = {
@@ -99,7 +99,7 @@ def test_each_service_runs_without_rights_on_a_read_only_root(compose: dict[str,
         assert service.get("cap_add", []) == (["NET_BIND_SERVICE"] if name == "proxy" else []), name
         assert service["security_opt"] == ["no-new-privileges:true"], name
     for name in ("api", "worker", "migrate"):
-        assert compose["services"][name]["user"] == "10001:10001"
+        assert compose["services"][name]["user"] == read_image().user
 
 
 def test_the_stores_are_reached_by_nobody_from_outside(compose: dict[str, Any]) -> None:

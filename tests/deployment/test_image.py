@@ -185,6 +185,12 @@ def test_production_is_what_the_image_runs_in(sandbox: Sandbox) -> None:
     assert "SECRET_KEY: must be set in production" in sandbox.output()
 
 
+def test_the_image_is_nobodys_in_particular() -> None:
+    user, _, group = read_image().user.partition(":")
+    assert int(user) >= 1000
+    assert int(group) >= 1000
+
+
 def test_what_has_to_last_lies_in_the_volume() -> None:
     image = read_image()
     assert image.environment["DATA_DIR"] in image.volumes
