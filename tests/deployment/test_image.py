@@ -95,10 +95,6 @@ class Sandbox:
 
 @pytest.fixture
 def sandbox(tmp_path: Path) -> Iterator[Sandbox]:
-    # pytest keeps its folders to the user who runs it.
-    for folder in (tmp_path, *tmp_path.parents):
-        if folder.owner() == tmp_path.owner() and folder.is_relative_to(tmp_path.parents[1]):
-            folder.chmod(0o711)
     sandbox = Sandbox(tmp_path, read_image())
     try:
         yield sandbox
