@@ -38,6 +38,7 @@ EXPOSED_HEADERS = (
     "Idempotency-Replayed",
     "ETag",
     "Content-Range",
+    "Content-Disposition",
 )
 
 

@@ -47,16 +47,22 @@ venv_is_ready() {
 
 can_make_venv() { "$1" -c 'import ensurepip; ensurepip.version()' >/dev/null 2>&1; }
 
-# Debian and Ubuntu keep a part of Python that venv needs in a package of its own.
-install_venv_package() {
-    local python=$1 package
-    package=$("$python" -c 'import sys; print("python%d.%d-venv" % sys.version_info[:2])')
+# Installs a package where we may: as root on Debian and Ubuntu. Whoever asked looks whether it helped.
+install_package() {
+    local package=$1
     if [[ $(id -u) == 0 ]] && command -v apt-get >/dev/null; then
         say "installing $package with apt-get"
         export DEBIAN_FRONTEND=noninteractive
         run_step apt-get install -y -qq "$package" >/dev/null 2>&1 ||
             { run_step apt-get update -qq >&2 && run_step apt-get install -y -qq "$package" >&2; } || true
     fi
+}
+
+# Debian and Ubuntu keep a part of Python that venv needs in a package of its own.
+install_venv_package() {
+    local python=$1 package
+    package=$("$python" -c 'import sys; print("python%d.%d-venv" % sys.version_info[:2])')
+    install_package "$package"
     can_make_venv "$python" ||
         fail "$python can't make virtual environments; install them (Debian, Ubuntu: apt-get install $package)"
 }

@@ -1,9 +1,11 @@
 """`python -m scripts.serve`: the whole service as one tree of processes.
 
 The leader owns the lock on DATA_DIR, the listening socket and its children: the embedded Redis (without REDIS_URL),
-WEB_CONCURRENCY API processes and the worker.
+WEB_CONCURRENCY API processes and the worker. With `--only api` or `--only worker` it has those children alone, on any
+number of hosts; all that the hosts share then lies outside of them.
 """
 
+import argparse
 import asyncio
 import contextlib
 import errno
@@ -15,6 +17,7 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from setproctitle import setproctitle
 
@@ -30,14 +33,15 @@ from core.security import SETUP_TOKEN_FILE
 from core.settings import Settings, SettingsError, embedded_database, load_settings
 from core.supervisor import ChildSpec, Supervisor, die_with_parent
 from migrations.head import DatabaseRefused, current_is_head
+from scripts.probe import answers, reachable
 
 # Connections that the kernel holds while API processes are busy or just being started again.
 BACKLOG = 2048
-PROBE_TIMEOUT_SECONDS = 5
 REDIS_LOAD_TIMEOUT_SECONDS = 300
 REDIS_STAGE, PYTHON_STAGE = 0, 1
 SHARED_MEMORY = Path("/dev/shm")  # of Linux
-ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1"}
+
+Part = Literal["api", "worker"]
 
 
 class StartError(Exception):
@@ -57,13 +61,18 @@ def main() -> int:
     setproctitle("nbl")
     # Until the supervisor handles signals, SIGTERM unwinds the leader like Ctrl-C does.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    only = read_arguments()
     try:
         settings = load_settings()
+        if only is not None:
+            check_parts_are_shared(settings)
         folders = make_folders(settings.storage.data_dir)
         lock = acquire_instance_lock(folders.run / "lock", folders.data)
         try:
+            if only == "worker":
+                return Leader(settings, folders, lock).serve()
             with contextlib.closing(listen(settings.server.host, settings.server.port)) as listener:
-                return Leader(settings, folders, lock, listener).serve()
+                return Leader(settings, folders, lock, listener, with_worker=only is None).serve()
         finally:
             shutil.rmtree(folders.metrics, ignore_errors=True)
             lock.release()
@@ -75,6 +84,27 @@ def main() -> int:
         return 1
     except KeyboardInterrupt:
         return 0
+
+
+def read_arguments() -> Part | None:
+    """The part that `--only` names; None for the whole service. A wrong argument ends the process with 2."""
+    parser = argparse.ArgumentParser(prog="python -m scripts.serve")
+    parser.add_argument("--only", choices=["api", "worker"], help="run these processes alone, the others elsewhere")
+    only: Part | None = parser.parse_args().only
+    return only
+
+
+def check_parts_are_shared(settings: Settings) -> None:
+    """Raises SettingsError: what is embedded in DATA_DIR belongs to one tree, and another would look into its own."""
+    shared = {
+        "REDIS_URL": settings.redis.redis_url is not None,
+        "DATABASE_URL": bool(settings.database.database_url.get_secret_value()),
+        "R2_ENABLED": settings.storage.r2_enabled,
+        "SECRET_KEY": settings.security.secret_key is not None,
+    }
+    problems = [f"{name}: must be set with --only, for all hosts alike" for name, given in shared.items() if not given]
+    if problems:
+        raise SettingsError(problems)
 
 
 def run_module(name: str) -> tuple[str, ...]:
@@ -137,13 +167,22 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 class Leader:
-    """Builds the tree's children and hands them to the supervisor."""
+    """Builds the tree's children and hands them to the supervisor: API processes if there is a `listener`."""
 
-    def __init__(self, settings: Settings, folders: Folders, lock: InstanceLock, listener: socket.socket) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        folders: Folders,
+        lock: InstanceLock,
+        listener: socket.socket | None = None,
+        *,
+        with_worker: bool = True,
+    ) -> None:
         self._settings = settings
         self._folders = folders
         self._lock = lock
         self._listener = listener
+        self._with_worker = with_worker
         self._environment = {
             "PYTHONUNBUFFERED": "1",  # a line of a process that is killed must not be lost in its buffer
             "MALLOC_ARENA_MAX": "2",  # an arena a thread keeps tens of megabytes that are in no use
@@ -157,18 +196,27 @@ class Leader:
         for left in self._folders.metrics.iterdir():
             left.unlink()
         self._prepare_database()
+        return asyncio.run(self._supervise(self.children()))
+
+    def children(self) -> list[ChildSpec]:
+        """What is to run, in the order in which it starts."""
         specs = []
         if self._settings.redis.redis_url is None:
             redis = prepare_embedded_redis(self._folders.data)
             self._environment["REDIS_URL"] = redis.url
             specs.append(self._redis(redis))
-        specs += [self._api()] * self._settings.server.web_concurrency
-        specs.append(self._worker())
-        return asyncio.run(self._supervise(specs))
+        if self._listener is not None:
+            specs += [self._api(self._listener)] * self._settings.server.web_concurrency
+        if self._with_worker:
+            specs.append(self._worker())
+        return specs
 
     async def _supervise(self, specs: list[ChildSpec]) -> int:
+        listener = self._listener
+        if listener is None:
+            return await Supervisor(specs, report, on_ready=self._greet_worker).run()
         # Left open while they stop, the socket would go on taking connections that nobody answers.
-        supervisor = Supervisor(specs, report, on_ready=self._greet, on_stopping=self._listener.close)
+        supervisor = Supervisor(specs, report, on_ready=lambda: self._greet(listener), on_stopping=listener.close)
         return await supervisor.run()
 
     def _prepare_database(self) -> None:
@@ -209,15 +257,17 @@ class Leader:
             hint=f"its log is {redis.log}",
         )
 
-    def _api(self) -> ChildSpec:
-        descriptor = self._listener.fileno()
+    def _api(self, listener: socket.socket) -> ChildSpec:
+        descriptor = listener.fileno()
+        host, port = listener.getsockname()[:2]
         return ChildSpec(
             name="nbl-api",
             argv=(*run_module("api"), "--fd", str(descriptor)),
             env=self._environment,
             stage=PYTHON_STAGE,
             executable=self._named_python("nbl-api"),
-            ready=self._api_answers,
+            # Not /api/health: that looks at the worker, which starts only after this, and would report it missing.
+            ready=lambda: answers(host, port, "/api/health/live"),
             pass_fds=(self._lock.fd, descriptor),
             on_death=self._forget_metrics,
         )
@@ -247,26 +297,12 @@ class Leader:
         for path in self._folders.metrics.glob(f"gauge_live*_{pid}.db"):
             path.unlink(missing_ok=True)
 
-    async def _api_answers(self) -> bool:
-        host, port = self._local_address()
-        # Not /api/health: that looks at the worker, which starts only after this, and would report it missing.
-        request = f"GET /api/health/live HTTP/1.1\r\nHost: {bracketed(host)}:{port}\r\nConnection: close\r\n\r\n"
-        try:
-            async with asyncio.timeout(PROBE_TIMEOUT_SECONDS):
-                reader, writer = await asyncio.open_connection(host, port)
-                with contextlib.closing(writer):
-                    writer.write(request.encode("ascii"))
-                    return b" 200 " in await reader.readline()
-        except OSError:  # TimeoutError is one
-            return False
+    def _greet_worker(self) -> None:
+        print("Nano Banana Lab's worker is started", flush=True)
 
-    def _local_address(self) -> tuple[str, int]:
-        host, port = self._listener.getsockname()[:2]
-        return ANY_ADDRESS.get(host, host), port
-
-    def _greet(self) -> None:
-        host, port = self._local_address()
-        address = f"http://{bracketed(host)}:{port}"
+    def _greet(self, listener: socket.socket) -> None:
+        host, port = listener.getsockname()[:2]
+        address = f"http://{reachable(host, port)}"
         lines = [f"Nano Banana Lab is ready: open {address}"]
         if self._settings.server.shows_docs:
             lines.append(f"  API reference  {address}/docs")
@@ -281,10 +317,6 @@ class Leader:
             lines.append(f"  First admin    register with the set-up token {setup_token.read_text(encoding='ascii')}")
         lines.append("  Stop           Ctrl-C")
         print("\n".join(lines), flush=True)
-
-
-def bracketed(host: str) -> str:
-    return f"[{host}]" if ":" in host else host
 
 
 if __name__ == "__main__":

@@ -254,7 +254,6 @@ async def _providers(
         # The time of a try is limited around the whole call; compression would cost more than an image in base64 saves.
         timeout=aiohttp.ClientTimeout(total=None, connect=CONNECT_SECONDS),
         headers={"accept-encoding": "identity"},
-        trust_env=True,
     )
     gemini = GeminiProvider(settings.providers.google_gemini_base_url, session, spool, files)
     providers: dict[str, Provider] = {gemini.name: gemini}

@@ -90,13 +90,13 @@ class GitHubClient:
     async def _profile(self, token: str) -> GitHubProfile:
         found = await self._get("/user", token)
         try:
-            email = found.get("email") or await self._primary_email(token)
+            email = _text(found.get("email")) or await self._primary_email(token)
             return GitHubProfile(
                 id=int(found["id"]),
                 login=str(found["login"]),
-                name=found.get("name"),
+                name=_text(found.get("name")),
                 email=email,
-                avatar_url=found.get("avatar_url"),
+                avatar_url=_text(found.get("avatar_url")),
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise GitHubAway(f"a profile of an unknown shape: {error!r}") from error
@@ -155,3 +155,9 @@ class GitHubClient:
             return response.json()
         except ValueError as error:
             raise GitHubAway(f"no JSON at {url.partition('?')[0]}") from error
+
+
+def _text(value: Any) -> str | None:
+    if value is None or isinstance(value, str):
+        return value
+    raise TypeError(f"{type(value).__name__} in place of a text")

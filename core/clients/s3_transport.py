@@ -8,7 +8,6 @@ thread that waits on it goes on with an error.
 import contextlib
 import socket
 import threading
-import urllib.request
 from contextvars import ContextVar
 from typing import IO, Any, cast
 from urllib.parse import urlsplit
@@ -16,6 +15,8 @@ from urllib.parse import urlsplit
 from botocore.awsrequest import AWSPreparedRequest, AWSResponse
 from urllib3 import HTTPConnectionPool, HTTPSConnectionPool, PoolManager, ProxyManager, Timeout
 from urllib3.connection import HTTPConnection, HTTPSConnection
+
+from core.clients.proxies import proxy_for
 
 BLOCK_BYTES = 512 * 1024
 
@@ -94,15 +95,14 @@ class Transport:
     """Keeps up to `connections` open. Proxies are taken from the environment, as elsewhere."""
 
     def __init__(self, endpoint: str, *, connections: int, connect_seconds: float, read_seconds: float) -> None:
-        address = urlsplit(endpoint)
-        proxy = urllib.request.getproxies().get(address.scheme)
+        proxy = proxy_for(endpoint)
         options: dict[str, Any] = {
             "num_pools": 2,
             "maxsize": connections,
             "timeout": Timeout(connect=connect_seconds, read=read_seconds),
             "blocksize": BLOCK_BYTES,
         }
-        if proxy and not urllib.request.proxy_bypass(address.hostname or ""):
+        if proxy is not None:
             self._pools: PoolManager = ProxyManager(proxy, **options)
         else:
             self._pools = PoolManager(**options)

@@ -9,7 +9,7 @@ from core.security import AccessClaims, AccessTokens, RefreshTokens
 from services.accounts.departure import Departures
 from services.accounts.models import Caller, Session, Tokens, User, Visitor
 from services.accounts.roles import AdminPolicy
-from services.accounts.sessions import SessionStore
+from services.accounts.sessions import Rotation, SessionStore
 from services.accounts.users import change_user, get_user
 from services.limits import Allowance, Limit, RateLimiter
 
@@ -73,7 +73,7 @@ class AccountService:
         )
         refresh_token = self._refresh.new()
         await self._sessions.add(session, self._refresh.fingerprint(refresh_token))
-        await self._check_still_welcome(session)
+        user = await self._still_welcome(session)
         if visitor.guest_id is not None:
             await self._departures.merge(visitor.guest_id, user.id)
         return self._tokens(user, session.id, refresh_token)
@@ -84,9 +84,7 @@ class AccountService:
         Two tabs within 30 s get the same successor; later the token counts as stolen and its session ends.
         Raises Unauthorized, or Forbidden when blocked.
         """
-        successor = self._refresh.successor(refresh_token)
-        fingerprint = self._refresh.fingerprint
-        rotation = await self._sessions.rotate(fingerprint(refresh_token), fingerprint(successor))
+        rotation, successor = await self._rotated(refresh_token)
         session = await self._sessions.get(rotation.session_id) if rotation.session_id else None
         if session is None:
             raise Unauthorized("invalid_refresh_token")
@@ -112,15 +110,33 @@ class AccountService:
         if not await self._sessions.remove(caller.user_id, session_id):
             raise NotFound(f"session {session_id}")
 
-    async def _check_still_welcome(self, session: Session) -> None:
-        """Whoever was blocked, or has left, since the account was read: their sessions were gone through before this
-        one was there.
+    async def _rotated(self, token: str) -> tuple[Rotation, str]:
+        """What became of a refresh token, and its successor: the last one, where tabs that share a cookie have gone on
+        meanwhile. An earlier one, in the cookie of all of them, would soon count as stolen.
         """
-        user = await self._database.read(lambda connection: get_user(connection, session.user_id))
-        if user is not None and user.blocked_at is None:
-            return
-        await self._sessions.remove(session.user_id, session.id)
-        raise Unauthorized("account_gone") if user is None else Forbidden("blocked")
+        fingerprint = self._refresh.fingerprint
+        while True:
+            successor = self._refresh.successor(token)
+            rotation = await self._sessions.rotate(fingerprint(token), fingerprint(successor))
+            if rotation.result != "overtaken":
+                return rotation, successor
+            token = successor
+
+    async def _still_welcome(self, session: Session) -> User:
+        """The session's user as they are now. Whoever was blocked, given another role, or has left since the account
+        was read: their sessions were gone through before this one was there.
+        """
+        role = session.role
+        while True:
+            user = await self._database.read(lambda connection: get_user(connection, session.user_id))
+            if user is None or user.blocked_at is not None:
+                await self._sessions.remove(session.user_id, session.id)
+                raise Unauthorized("account_gone") if user is None else Forbidden("blocked")
+            if user.role == role:
+                return user
+            # Then looked at once more: an admin may have changed it between the look and this.
+            role = user.role
+            await self._sessions.change(session.id, role=role)
 
     async def _current(self, session: Session) -> User:
         """The session's user, with the role that the settings and the admins give them by now."""

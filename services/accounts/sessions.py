@@ -37,6 +37,7 @@ local session = ARGV[1] .. entry[1]
 if redis.call('EXISTS', session) == 0 then return {'unknown'} end
 if entry[2] then
   if tonumber(ARGV[2]) - tonumber(entry[2]) > tonumber(ARGV[3]) then return {'reused', entry[1]} end
+  if redis.call('HEXISTS', KEYS[2], 'used_at') == 1 then return {'overtaken', entry[1]} end
   return {'rotated', entry[1]}
 end
 redis.call('HSET', KEYS[1], 'used_at', ARGV[2])
@@ -86,7 +87,9 @@ return 1
 
 @dataclass(frozen=True)
 class Rotation:
-    """`result`: rotated (also for a second tab within the grace), reused, unknown."""
+    """`result`: rotated (also for a second tab within the grace), overtaken (the same, but its successor is used by
+    now), reused, unknown.
+    """
 
     result: str
     session_id: str = ""

@@ -172,14 +172,22 @@ def remove_departed(connection: Connection, user_id: str) -> None:
 def _conditions(where: UserFilter) -> list[ColumnElement[bool]]:
     found: list[ColumnElement[bool]] = []
     if where.search is not None:
-        literal = "".join(ESCAPE + letter if letter in "%_\\" else letter for letter in where.search.lower())
         columns = (users.c.login, users.c.name, users.c.email, users.c.id)
-        found.append(or_(*(func.lower(column).like(f"%{literal}%", escape=ESCAPE) for column in columns)))
+        # SQLite knows upper and lower case of ASCII letters alone: to it Á is another letter than á.
+        text = where.search
+        spellings = dict.fromkeys(_literal(spelling) for spelling in (text, text.lower(), text.upper(), text.title()))
+        found.append(
+            or_(*(column.ilike(f"%{spelling}%", escape=ESCAPE) for column in columns for spelling in spellings))
+        )
     if where.role is not None:
         found.append(users.c.role == where.role)
     if where.blocked is not None:
         found.append(users.c.blocked_at.is_not(None) if where.blocked else users.c.blocked_at.is_(None))
     return found
+
+
+def _literal(text: str) -> str:
+    return "".join(ESCAPE + letter if letter in "%_\\" else letter for letter in text)
 
 
 def _one(connection: Connection, condition: ColumnElement[bool], locked: bool) -> User | None:

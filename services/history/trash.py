@@ -115,6 +115,9 @@ def noted_clearances(connection: Connection, limit: int) -> list[Clearance]:
 
 def clear_some(connection: Connection, clearance: Clearance, limit: int) -> bool:
     """Mark at most `limit` of the images that are meant. False when none is left; then the wish is done with."""
+    still_noted = select(clearances.c.id).where(clearances.c.id == clearance.id)
+    if connection.execute(still_noted).one_or_none() is None:
+        return False  # fulfilled by another process meanwhile; what its owner has brought back since stays
     deleted_at = clearance.requested_at if clearance.scope == "trash" else PURGING
     left = limit
     for part in _parts(clearance):

@@ -8,12 +8,14 @@ import re
 import urllib.parse
 from collections.abc import Mapping
 from concurrent.futures import Executor
-from typing import Any
+from typing import Any, TypedDict
 
 import aiohttp
 import orjson
 from pydantic import SecretStr
+from yarl import URL
 
+from core.clients.proxies import proxy_for
 from services.moderation.errors import ContentBlocked
 from services.providers.base import ImageRequest, ImageResult, Model, SpooledImage
 from services.providers.errors import (
@@ -65,6 +67,7 @@ class GeminiProvider:
     def __init__(self, base_url: str, session: aiohttp.ClientSession, spool: Spool, threads: Executor) -> None:
         self._base_url = base_url
         self._session = session
+        self._through, self._hop_headers = _through(proxy_for(base_url), plain=base_url.startswith("http:"))
         self._spool = spool
         self._threads = threads
         self._reading = 0
@@ -87,9 +90,9 @@ class GeminiProvider:
 
     async def probe(self, model: Model, api_key: SecretStr) -> None:
         url = f"{self._base_url}/v1beta/models/{model.id}"
-        headers = {"x-goog-api-key": api_key.get_secret_value()}
+        headers = {"x-goog-api-key": api_key.get_secret_value(), **self._hop_headers}
         try:
-            async with self._session.get(url, headers=headers, allow_redirects=False) as response:
+            async with self._session.get(url, headers=headers, allow_redirects=False, **self._through) as response:
                 if response.status != 200:
                     raise await _http_error(response, api_key)
         except TimeoutError as error:
@@ -107,10 +110,13 @@ class GeminiProvider:
             "x-goog-api-key": api_key.get_secret_value(),
             "content-type": "application/json",
             "content-length": str(body.size),
+            **self._hop_headers,
         }
         data = body.pieces(self._threads) if body.has_images else body.whole()
         try:
-            async with self._session.post(url, data=data, headers=headers, allow_redirects=False) as response:
+            async with self._session.post(
+                url, data=data, headers=headers, allow_redirects=False, **self._through
+            ) as response:
                 if response.status != 200:
                     raise await _http_error(response, api_key)
                 return await self._read(response, reader)
@@ -137,6 +143,25 @@ class GeminiProvider:
             return await on_disk(self._threads, reader.finish)
         finally:
             self._reading -= 1
+
+
+class _Through(TypedDict, total=False):
+    """What a request of aiohttp's that goes through a proxy takes besides."""
+
+    proxy: str
+    proxy_headers: dict[str, str]
+
+
+def _through(proxy: str | None, *, plain: bool) -> tuple[_Through, dict[str, str]]:
+    """Also the headers that a plain request needs itself, where an encrypted one leaves them to its CONNECT."""
+    if proxy is None:
+        return {}, {}
+    address = URL(proxy)
+    if address.user is None:
+        return {"proxy": proxy}, {}
+    known = {"Proxy-Authorization": aiohttp.encode_basic_auth(address.user, address.password or "")}
+    bare = str(address.with_user(None))
+    return ({"proxy": bare}, known) if plain else ({"proxy": bare, "proxy_headers": known}, {})
 
 
 def _result(answer: Any, payloads: list[Payload]) -> ImageResult:

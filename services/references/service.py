@@ -64,7 +64,7 @@ class ReferenceService:
     async def _flattened(self, index: int, image: ReferenceImage) -> ReferenceImage:
         target = self._spool.new_path()
         try:
-            still = await on_disk(self._pixels, functools.partial(first_frame, image, target))
+            still = await on_disk(self._pixels, functools.partial(first_frame, image, target, self._limits))
         except Refused as refused:
             raise UnsupportedImage([_problem(index, refused)]) from refused
         image.remove()
@@ -97,10 +97,27 @@ def check(path: Path, limits: Limits, steps: Steps) -> ReferenceImage:
     return ReferenceImage(path, shape.mime_type, shape.width, shape.height, shape.frames, shape.end)
 
 
-def first_frame(image: ReferenceImage, target: Path) -> ReferenceImage:
-    """Write the first frame of a checked image as a PNG. Raises Refused when it cannot be decoded."""
+def first_frame(image: ReferenceImage, target: Path, limits: Limits) -> ReferenceImage:
+    """Write the first frame of a checked image to a file of its own. Raises Refused when there is none to be had."""
     try:
-        with Pixels.open(image.path, formats=("GIF", "WEBP")) as picture:
+        if image.mime_type == "image/webp":
+            return _frame_of_webp(image, target, limits)
+        return _frame_of_gif(image, target)
+    except BaseException:
+        target.unlink(missing_ok=True)
+        raise
+
+
+def _frame_of_webp(image: ReferenceImage, target: Path, limits: Limits) -> ReferenceImage:
+    with image.path.open("rb") as source, target.open("wb") as file:
+        width, height = webp.write_first_frame(Walk(source, image.size, limits, Steps()), file)
+    return ReferenceImage(target, image.mime_type, width, height, 1, target.stat().st_size)
+
+
+def _frame_of_gif(image: ReferenceImage, target: Path) -> ReferenceImage:
+    """Decoded, a byte a pixel, and written as a PNG."""
+    try:
+        with Pixels.open(image.path, formats=("GIF",)) as picture:
             picture.load()
             still = picture if picture.mode in {"L", "P", "RGB", "RGBA"} else picture.convert("RGBA")
             still.info = {name: value for name, value in picture.info.items() if name == "transparency"}
@@ -114,11 +131,7 @@ def first_frame(image: ReferenceImage, target: Path) -> ReferenceImage:
         Pixels.DecompressionBombError,
     ) as wrong:
         raise Refused("image_damaged") from wrong
-    try:
-        still.save(target, "PNG", compress_level=1)
-    except BaseException:
-        target.unlink(missing_ok=True)
-        raise
+    still.save(target, "PNG", compress_level=1)
     return ReferenceImage(target, "image/png", still.width, still.height, 1, target.stat().st_size)
 
 

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from benchmarks.gemini_standin import GeminiStandin
+from services.accounts.models import Visitor
 from tests.conftest import OPERATOR_KEY, OpenService
 from tests.support.answers import error_of, fields_of
 from tests.support.github import GitHubStandin, Person, github_settings
@@ -53,6 +54,14 @@ async def test_accounts_are_listed_searched_and_filtered(service: RunningService
     assert [item["id"] for item in (await listed(admin, role="guest"))["items"]] == [guest.id]
     assert (await listed(admin, blocked=True))["total"] == 0
     assert not [key for key in page["items"][0] if "password" in key]
+
+
+@pytest.mark.parametrize("search", ["Ángel Ödön", "ángel", "ÖDÖN", "ngel ö"])
+async def test_a_name_is_found_in_any_letters_and_either_case(
+    service: RunningService, admin: Guest, search: str
+) -> None:
+    angel = await registered(service, "angel@example.org", name="Ángel Ödön")
+    assert [item["id"] for item in (await listed(admin, search=search))["items"]] == [angel.id]
 
 
 async def test_bad_queries_and_bodies_are_named(service: RunningService, admin: Guest) -> None:
@@ -132,3 +141,17 @@ async def test_admins_have_no_quota(open_service: OpenService, gemini: GeminiSta
     quota = (await admin.client.get("/api/quota")).json()
     assert (quota["is_trial_mode"], quota["global"]["used"], quota["cooldown"]["active"]) == (False, 0, False)
     assert {request["headers"]["x-goog-api-key"] for request in gemini.requests()} == {OPERATOR_KEY}
+
+
+async def test_who_was_an_admin_when_they_began_to_sign_in_is_none_by_its_end(
+    service: RunningService, admin: Guest
+) -> None:
+    """The password is checked for as long as another admin needs to change a role and all sessions that there are."""
+    ada = await registered(service, "ada@example.org")
+    await change(admin, ada, role="admin")
+    as_read = await service.container.accounts.user(ada.id)
+    await change(admin, ada, role="user")
+    tokens = await service.container.accounts.welcome(as_read, Visitor("127.0.0.1", "a browser"))
+    assert tokens.user.role == "user"
+    client = service.with_headers(Authorization=f"Bearer {tokens.access_token}")
+    error_of(await client.get("/api/admin/users"), 403, "FORBIDDEN")

@@ -1,10 +1,14 @@
 """The refresh token in a cookie (SPEC section 4)."""
 
+from collections.abc import Iterator
 from http.cookies import SimpleCookie
 
 import httpx
 import pytest
+from redis import Redis
 
+from core.security import RefreshTokens
+from services.accounts.sessions import REFRESH
 from tests.conftest import OpenService
 from tests.support.answers import error_of, fields_of
 from tests.support.github import GitHubStandin, Person, github_settings
@@ -18,6 +22,12 @@ PAGE = "https://page.example"
 @pytest.fixture
 async def service(open_service: OpenService, github: GitHubStandin) -> RunningService:
     return await open_service(CORS_ORIGINS=PAGE, **github_settings(github))
+
+
+@pytest.fixture
+def redis(redis_url: str) -> Iterator[Redis]:
+    with Redis.from_url(redis_url, decode_responses=True) as client:
+        yield client
 
 
 def cookie_of(response: httpx.Response) -> str:
@@ -76,6 +86,22 @@ async def test_the_cookie_rotates(service: RunningService) -> None:
     second = cookie_of(response)
     assert second != first
     assert (await refresh(service, sent(second, Origin=PAGE))).status_code == 200
+
+
+async def test_a_tab_that_comes_late_does_not_set_the_cookie_of_all_tabs_back(
+    service: RunningService, redis: Redis
+) -> None:
+    """It has sent what the cookie was at first, and is answered when another tab has gone two tokens further."""
+    first = cookie_of(await service.client.post("/api/auth/guest", json={}, headers=COOKIE))
+    second = cookie_of(await refresh(service, sent(first, Origin=service.url)))
+    third = cookie_of(await refresh(service, sent(second, Origin=service.url)))
+    late = await refresh(service, sent(first, Origin=service.url))
+    assert cookie_of(late) == third
+    for used in (first, second):  # a quarter of an hour later
+        redis.hincrby(REFRESH(hash=RefreshTokens.fingerprint(used)), "used_at", -900_000)
+    assert (await refresh(service, sent(cookie_of(late), Origin=service.url))).status_code == 200
+    assert cookie_of(await refresh(service, sent(third, Origin=service.url))) not in {first, second, third}
+    error_of(await refresh(service, sent(second, Origin=service.url)), 401, "UNAUTHORIZED")
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,8 @@
 """Signing in with GitHub (SPEC section 4), against a stand-in that checks PKCE."""
 
 import asyncio
+from dataclasses import replace
+from typing import Any
 
 import pytest
 from redis import Redis
@@ -180,6 +182,14 @@ async def test_github_away_or_astray_is_503(service: RunningService, github: Git
     response = await try_github(service, github, ADA)
     assert error_of(response, 503, "DEPENDENCY_UNAVAILABLE")["details"]["component"] == "github"
     assert int(response.headers["retry-after"]) > 0
+
+
+@pytest.mark.parametrize("profile", [{"name": 5}, {"public_email": ["ada@example.org"]}])
+async def test_a_profile_of_other_types_is_503(
+    service: RunningService, github: GitHubStandin, profile: dict[str, Any]
+) -> None:
+    response = await try_github(service, github, replace(ADA, **profile))
+    assert error_of(response, 503, "DEPENDENCY_UNAVAILABLE")["details"]["component"] == "github"
 
 
 async def test_github_that_does_not_listen_is_503(open_service: OpenService, github: GitHubStandin) -> None:

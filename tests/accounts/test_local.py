@@ -76,6 +76,12 @@ async def test_an_address_is_one_account_however_it_is_spelled(service: RunningS
     assert (await login(service, "aDA@eXAMPLE.org"))["user"]["id"] == ada.id
 
 
+@pytest.mark.parametrize("email", ["ada@nas.local", "ada@localhost", "ada@home.test"])
+async def test_a_house_of_ones_own_has_addresses_too(service: RunningService, email: str) -> None:
+    ada = await registered(service, email)
+    assert (await login(service, email.upper()))["user"]["id"] == ada.id
+
+
 async def test_of_many_who_register_one_address_at_once_one_gets_it(service: RunningService) -> None:
     answers = await asyncio.gather(*(try_register(service, "ada@example.org") for _ in range(6)))
     assert sorted(answer.status_code for answer in answers) == [201] + [422] * 5

@@ -148,7 +148,7 @@ async def test_only_the_origins_of_the_setting_may_read(open_service: OpenServic
         assert response.headers["access-control-allow-origin"] == PAGE
         assert "Origin" in response.headers["vary"]
         exposed = response.headers["access-control-expose-headers"]
-        assert {"X-Request-ID", "RateLimit", "Retry-After"} <= set(exposed.split(", "))
+        assert {"X-Request-ID", "RateLimit", "Retry-After", "Content-Disposition"} <= set(exposed.split(", "))
         # For the cookie of the refresh token, which is why the origin is named and never `*`.
         assert response.headers["access-control-allow-credentials"] == "true"
         for origin in ("https://evil.example", f"{PAGE}.evil.example", "null", "http://page.example"):

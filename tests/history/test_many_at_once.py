@@ -8,6 +8,7 @@ import pytest
 
 from benchmarks.gemini_standin import GeminiStandin
 from core.clock import now_ms
+from services.history import trash
 from services.history.service import CLEAR_BATCH
 from tests.conftest import OpenService
 from tests.history.shelf import WIDE, id_of, image_files, listed, make, multiply, rows, set_columns
@@ -277,3 +278,18 @@ async def test_who_looks_at_thumbnails_while_all_is_deleted_leaves_none(shelf: R
     assert cleared.status_code == 200
     assert {answer.status_code for answer in answers} <= {200, 404}
     assert (image_files(shelf), rows(shelf)) == ([], 0)
+
+
+async def test_what_was_brought_back_is_not_cleared_by_who_read_of_the_wish_before(shelf: RunningService) -> None:
+    """The worker reads all wishes, and comes to each when the process that noted it may be through with it."""
+    guest, database = await shelf.guest(), shelf.container.database
+    (image_id,) = await make(guest, 1)
+    wish = trash.Clearance("clr_a", guest.id, "trash", now_ms())
+    await database.write(lambda connection: trash.note_clearance(connection, wish))
+    (read_before,) = await database.read(lambda connection: trash.noted_clearances(connection, 1))
+    while await database.write(lambda connection: trash.clear_some(connection, wish, CLEAR_BATCH)):
+        pass
+    assert (await guest.client.post(f"/api/history/{image_id}/restore")).status_code == 200
+
+    assert not await database.write(lambda connection: trash.clear_some(connection, read_before, CLEAR_BATCH))
+    assert await listed(guest) == [image_id]

@@ -39,6 +39,37 @@ def animation(kind: str, frames: int, size: tuple[int, int] = (32, 24)) -> bytes
     return target.getvalue()
 
 
+def deep_grey(level: float) -> bytes:
+    """A PNG with 16 bits a pixel, all of this grey; 0 is black and 1 is white."""
+    target = io.BytesIO()
+    Image.new("I;16", (64, 64), round(level * 0xFFFF)).save(target, "PNG")
+    return target.getvalue()
+
+
+STICKER_AT, STICKER_SIZE = (8, 4), (40, 36)
+
+
+def sticker(*, lossless: bool) -> bytes:
+    """An animated WebP whose first frame is half transparent and smaller than the canvas."""
+    first, second = Image.new("RGBA", (64, 48)), Image.new("RGBA", (64, 48), BLUE)
+    half = Image.new("RGBA", STICKER_SIZE, (*RED, 255))
+    half.putalpha(Image.linear_gradient("L").resize(STICKER_SIZE).point([max(1, value) for value in range(256)]))
+    first.paste(half, STICKER_AT)
+    target = io.BytesIO()
+    first.save(target, "WEBP", save_all=True, append_images=[second], lossless=lossless)
+    return target.getvalue()
+
+
+def wide_animation() -> bytes:
+    """Two frames of one colour on a canvas that they fill with all the pixels that are allowed."""
+    sides = (4990, 4990)
+    target = io.BytesIO()
+    Image.new("RGB", sides, RED).save(
+        target, "WEBP", save_all=True, append_images=[Image.new("RGB", sides, BLUE)], lossless=True, method=0, quality=0
+    )
+    return target.getvalue()
+
+
 def with_metadata() -> bytes:
     info = PngImagePlugin.PngInfo()
     info.add_text("Comment", "a red ramp", zip=True)

@@ -9,6 +9,7 @@ import httpx
 import pytest
 from google.genai import Client
 from google.genai import types as genai
+from PIL import Image
 
 from benchmarks.gemini_standin import GeminiStandin
 from services.history.records import read_record
@@ -106,14 +107,31 @@ async def test_however_the_json_is_spelled(guest: Guest, gemini: GeminiStandin, 
     assert sent(gemini) == [("image/png", image)]
 
 
-async def test_what_providers_do_not_take_is_sent_as_a_png_of_its_first_frame(
-    guest: Guest, gemini: GeminiStandin
-) -> None:
+async def test_what_providers_do_not_take_is_sent_as_its_first_frame(guest: Guest, gemini: GeminiStandin) -> None:
     made(await blend(guest, plain(RED, kind="GIF"), animation("GIF", 3), animation("WEBP", 3)))
+    assert [mime_type for mime_type, _ in sent(gemini)] == ["image/png", "image/png", "image/webp"]
     for mime_type, image in sent(gemini):
-        assert (mime_type, opened(image).format) == ("image/png", "PNG")
-        red, green, blue = opened(image).convert("RGB").getpixel((5, 5))  # type: ignore[misc]
+        still = opened(image)
+        assert (Image.MIME[still.format or ""], getattr(still, "n_frames", 1)) == (mime_type, 1)
+        red, green, blue = still.convert("RGB").getpixel((5, 5))  # type: ignore[misc]
         assert red > 150 > max(green, blue)
+
+
+@pytest.mark.parametrize("lossless", [True, False])
+async def test_the_first_frame_of_a_webp_keeps_its_pixels_and_their_transparency(
+    guest: Guest, gemini: GeminiStandin, lossless: bool
+) -> None:
+    animated = pictures.sticker(lossless=lossless)
+    made(await blend_form(guest, animated))
+    ((mime_type, image),) = sent(gemini)
+    expected = opened(animated).convert("RGBA")
+    whole = Image.new("RGBA", expected.size)
+    still = opened(image)
+    whole.paste(still, pictures.STICKER_AT)
+    assert (mime_type, still.size) == ("image/webp", pictures.STICKER_SIZE)
+    assert whole.getchannel("A").tobytes() == expected.getchannel("A").tobytes()
+    flat, wanted = (Image.alpha_composite(Image.new("RGBA", expected.size, "white"), one) for one in (whole, expected))
+    assert flat.tobytes() == wanted.tobytes()
 
 
 async def test_a_phones_photo_is_sent_without_what_stands_behind_it(guest: Guest, gemini: GeminiStandin) -> None:

@@ -33,6 +33,19 @@ async def test_each_image_can_be_seen_in_its_place(service: RunningService) -> N
     assert letters(image) == letters(drawn) != bytes(500 * 74), "the label"
 
 
+async def test_sixteen_bits_of_grey_are_not_taken_for_white(service: RunningService) -> None:
+    guest = await service.guest()
+    image = await picture_of(guest, await blend(guest, pictures.deep_grey(0.25), plain(RED)))
+    assert all(abs(part - 64) < 3 for part in image.getpixel((336, 500)))
+
+
+async def test_an_image_wider_or_higher_than_its_place_keeps_its_middle(service: RunningService) -> None:
+    guest = await service.guest()
+    for sides in ((3000, 90), (90, 3000)):
+        image = await picture_of(guest, await blend(guest, plain(RED, sides), plain(BLUE)))
+        assert image.getpixel((336, 500)) == RED
+
+
 async def test_style_gives_the_first_image_the_colours_of_the_second(service: RunningService) -> None:
     guest = await service.guest()
     ramp = picture("PNG", (256, 256), (255, 255, 255))

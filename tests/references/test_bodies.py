@@ -102,10 +102,18 @@ async def test_a_disk_that_is_broken_is_said_to_be(service: RunningService, gues
     assert spooled(service) == []
 
 
-async def test_an_animation_that_cannot_be_decoded_is_refused(service: RunningService, guest: Guest) -> None:
-    broken = pictures.animation("WEBP", 3)
-    start = broken.index(b"VP8", broken.index(b"ANMF"))
-    broken = broken[: start + 18] + b"\xff" * 12 + broken[start + 30 :]
+def animation_without_a_sound_frame(kind: str) -> bytes:
+    broken = bytearray(pictures.animation(kind, 3))
+    if kind == "GIF":
+        start = broken.index(b"\x2c") + 10
+        return bytes(broken[:start] + b"\x0d" + broken[start + 1 :])  # more bits to a code than there can be
+    broken[broken.index(b"VP8", broken.index(b"ANMF")) + 14] ^= 0x08  # of another size than its frame
+    return bytes(broken)
+
+
+@pytest.mark.parametrize("kind", ["GIF", "WEBP"])
+async def test_an_animation_without_a_sound_frame_is_refused(service: RunningService, guest: Guest, kind: str) -> None:
+    broken = animation_without_a_sound_frame(kind)
     (field,) = error_of(await blend(guest, picture(), broken), 400, "UNSUPPORTED_IMAGE")["details"]["fields"]
     assert (field["field"], field["reason"]) == ("images.1", "image_damaged")
     assert spooled(service) == []

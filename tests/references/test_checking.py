@@ -10,8 +10,8 @@ from PIL import Image
 
 from services.references.errors import UnsupportedImage
 from services.references.models import Limits, ReferenceImage
-from services.references.service import MAX_FRAMES, MIME_TYPES, check_all
-from services.references.walk import MAX_STEPS
+from services.references.service import MAX_FRAMES, MIME_TYPES, check_all, first_frame
+from services.references.walk import MAX_STEPS, Refused
 from tests.references import pictures
 from tests.references.pictures import animation, picture
 
@@ -188,3 +188,22 @@ def test_the_header_alone_decides_about_a_bomb(tmp_path: Path) -> None:
     os.truncate(path, 200_000_000)
     with pytest.raises(UnsupportedImage, match="image_pixels"):
         check_all([path], LIMITS)
+
+
+@pytest.mark.parametrize("lossless", [True, False])
+def test_the_first_frame_of_a_damaged_animation_is_sound_or_refused(tmp_path: Path, lossless: bool) -> None:
+    chance = random.Random(lossless)
+    path, target, content = tmp_path / "0", tmp_path / "still", pictures.sticker(lossless=lossless)
+    for _ in range(1000):
+        damaged = bytearray(content)
+        for _ in range(chance.randint(1, 4)):
+            damaged[chance.randrange(len(damaged))] = chance.choice((0, 1, 0x7F, 0xFF, chance.randrange(256)))
+        path.write_bytes(damaged)
+        try:
+            (found,) = check_all([path], LIMITS)
+            still = first_frame(found, target, LIMITS)
+        except (UnsupportedImage, Refused):
+            assert not target.exists()
+            continue
+        assert check_all([target], LIMITS) == [still]
+        target.unlink()

@@ -113,6 +113,20 @@ def test_a_hostile_image_is_refused_within_the_memory_that_it_may_take(
     log.info("%s, %s: %.3f s, %.1f MiB", name, send.__name__, seconds, grown / MIB)
 
 
+def test_the_first_frame_of_a_wide_animation_is_not_decoded(
+    server: tuple[httpx.Client, int], gemini_server: GeminiStandin
+) -> None:
+    """150 bytes that a decoder would need 400 MB for."""
+    client, pid = server
+    images = [pictures.wide_animation()]
+    forget_peak(pid)
+    before = resident(pid, "VmRSS")
+    response = send_form(client, images)
+    grown = resident(pid, "VmHWM") - before
+    assert response.status_code == 200, response.text
+    assert grown < MEMORY
+
+
 @pytest.mark.parametrize("send", [send_form, send_json])
 def test_fourteen_large_images_go_to_the_provider_in_the_memory_of_one_piece(
     server: tuple[httpx.Client, int], installation: Installation, gemini_server: GeminiStandin,

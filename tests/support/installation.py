@@ -59,13 +59,13 @@ class Installation:
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
-    def launch(self, **settings: str) -> subprocess.Popen[bytes]:
+    def launch(self, *arguments: str, **settings: str) -> subprocess.Popen[bytes]:
         """Start it with nothing of the developer's own settings: neither the environment nor the project's .env."""
         kept = {key: value for key, value in os.environ.items() if key.startswith(("PATH", "HOME", "COVERAGE"))}
         own = {"DATA_DIR": str(self.data), "PORT": str(self.port), "PYTHONPATH": str(ROOT)}
         with self._output.open("wb") as output:
             leader = subprocess.Popen(
-                [sys.executable, "-m", "scripts.serve"],
+                [sys.executable, "-m", "scripts.serve", *arguments],
                 cwd=self.folder,
                 env={**kept, **own, **databases.settings(self.data), **settings},
                 stdin=subprocess.DEVNULL,
@@ -85,9 +85,9 @@ class Installation:
         assert eventually(lambda: bool(named(leader, "nbl-worker"))), self.output()
         return leader
 
-    def refused(self, **settings: str) -> tuple[int, list[str]]:
+    def refused(self, *arguments: str, **settings: str) -> tuple[int, list[str]]:
         """Exit code and output of a start that must fail by itself."""
-        leader = self.launch(**settings)
+        leader = self.launch(*arguments, **settings)
         return leader.wait(START_SECONDS), self.output().splitlines()
 
     def output(self) -> str:

@@ -17,6 +17,7 @@ Size = tuple[int, int]
 
 _MARGIN, _FEATHER = 0.035, 0.03  # of the shorter side
 _STYLE_STRENGTH = 0.9
+_SPARE = 2  # how much larger than its place an image stays until it is cropped
 
 
 def blend(scene: Image.Image, references: Sequence[ReferenceImage]) -> Image.Image:
@@ -55,8 +56,12 @@ def _opened(index: int, reference: ReferenceImage, size: Size) -> Image.Image:
         with Image.open(reference.path, formats=("JPEG", "PNG", "WEBP")) as picture:
             # A JPEG is decoded at a fraction of its size where that is enough.
             picture.draft("RGB", size)
-            upright = ImageOps.exif_transpose(picture)
-            fitted = ImageOps.fit(upright.convert("RGBA"), size)
+            small = _in_colours(picture)
+            # Each step from here on copies the picture, which may have 50 million pixels.
+            wanted = _SPARE * max(size) / min(small.size)
+            if wanted < 1:
+                small.thumbnail((small.width * wanted, small.height * wanted), reducing_gap=2.0)
+            fitted = ImageOps.fit(ImageOps.exif_transpose(small).convert("RGBA"), size)
     except (
         OSError,
         EOFError,
@@ -70,6 +75,13 @@ def _opened(index: int, reference: ReferenceImage, size: Size) -> Image.Image:
     flat = Image.new("RGB", size, (255, 255, 255))
     flat.paste(fitted, mask=fitted.getchannel("A"))
     return flat
+
+
+def _in_colours(picture: Image.Image) -> Image.Image:
+    """As a mode that can be shrunk smoothly; the picture itself when it has one already."""
+    if picture.mode.startswith("I"):  # 16 bits of grey, which a conversion would cut off at 255
+        return picture.point(lambda grey: grey * (1 / 256)).convert("L")
+    return picture if picture.mode in {"L", "RGB", "RGBA", "CMYK"} else picture.convert("RGBA")
 
 
 def _soft_edges(size: Size, soft: float) -> Image.Image:
