@@ -1,6 +1,7 @@
 """One API process: `python -m api [--fd N]`. scripts/serve.py starts it with the socket that it has bound."""
 
 import argparse
+import asyncio
 import gc
 import os
 import socket
@@ -15,7 +16,7 @@ from api.main import create_app
 from core.logging import configure_logging
 from core.metrics import Metrics
 from core.settings import SettingsError, load_settings
-from services.container import read_catalog
+from services.container import prove_parts, read_catalog
 from services.providers.catalog import CatalogError
 
 PROCESS_NAME = "nbl-api"
@@ -34,10 +35,11 @@ def main() -> int:
         settings = load_settings()
         # Read again when the app opens its parts; from there an error would come as a traceback.
         read_catalog(settings)
+        configure_logging(settings)
+        asyncio.run(prove_parts(settings))
     except (SettingsError, CatalogError) as error:
         sys.stderr.write(f"{error}\n")
         return 2
-    configure_logging(settings)
     shared = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
     app = create_app(settings, Metrics(Path(shared) if shared else None))
     server = settings.server

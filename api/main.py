@@ -88,6 +88,6 @@ def create_app(settings: Settings, metrics: Metrics, *, body_seconds: float = BO
             allow_credentials=True,
             expose_headers=EXPOSED_HEADERS,
         )
-    app.add_middleware(ResponseHeaders)
+    app.add_middleware(ResponseHeaders, public_bucket_url=settings.storage.public_bucket_url)
     app.add_middleware(RequestContext, metrics=metrics)
     return app

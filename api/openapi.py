@@ -1,11 +1,21 @@
 """What FastAPI leaves out of the OpenAPI document, or says otherwise than we answer."""
 
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, get_args
 
 from fastapi import FastAPI
 
 from api.examples import EXAMPLES
-from api.schemas.generate import BlendBody
+from api.schemas.generate import BlendBody, BlendMode, EstimatedMode
+from api.schemas.history import Mode
+from api.schemas.quota import CheckedMode, CheckedResolution, QuotaRefusal
+from api.token_transport import TokenCarrier
+from services.accounts.models import Role
+from services.health import Status
+from services.history.models import Sort
+from services.providers.base import SafetyLevel
+
+Node = dict[str, Any]
 
 DESCRIPTION = """
 Image generation for many people. Sign in as a guest with `POST /api/auth/guest`, then send the access token as
@@ -57,6 +67,21 @@ TAGS = {
     "system": "health, metrics, words",
 }
 
+# Sets of values by the name that their component has, and so their type in a generated client.
+ENUMERATIONS: dict[str, Any] = {
+    "BlendMode": BlendMode,
+    "EstimatedMode": EstimatedMode,
+    "HealthStatus": Status,
+    "HistoryMode": Mode,
+    "HistorySort": Sort,
+    "QuotaMode": CheckedMode,
+    "QuotaRefusal": QuotaRefusal,
+    "QuotaResolution": CheckedResolution,
+    "Role": Role,
+    "SafetyLevel": SafetyLevel,
+    "TokenCarrier": TokenCarrier,
+}
+
 
 def describe(app: FastAPI) -> None:
     """Complete the document once, when it is first asked for."""
@@ -64,12 +89,15 @@ def describe(app: FastAPI) -> None:
     app.openapi_tags = [{"name": name, "description": text} for name, text in TAGS.items()]
     build = app.openapi
 
-    def openapi() -> dict[str, Any]:
+    def openapi() -> Node:
         if app.openapi_schema is None:
             document = build()
             document["components"]["schemas"] |= _blend_schemas()
             _without_fastapis_own_errors(document)
             _with_headers(document)
+            _with_whole_answers(document)
+            _without_null_parameters(document)
+            _with_named_enumerations(document)
             for name, example in EXAMPLES.items():
                 document["components"]["schemas"][name]["example"] = example
             app.openapi_schema = document
@@ -78,7 +106,7 @@ def describe(app: FastAPI) -> None:
     app.openapi = openapi  # type: ignore[method-assign]
 
 
-def _blend_schemas() -> dict[str, Any]:
+def _blend_schemas() -> Node:
     """The body as JSON, and as a form, which has files where the JSON has texts."""
     as_json, as_form = BlendBody.model_json_schema(), BlendBody.model_json_schema()
     as_form["title"] = "BlendForm"
@@ -88,32 +116,86 @@ def _blend_schemas() -> dict[str, Any]:
     return {"BlendBody": as_json, "BlendForm": as_form}
 
 
-def _without_fastapis_own_errors(document: dict[str, Any]) -> None:
+def _without_fastapis_own_errors(document: Node) -> None:
     """Our handler answers in place of FastAPI's, so its error models describe nothing."""
     schemas = document["components"]["schemas"]
     for name in ("HTTPValidationError", "ValidationError"):
         schemas.pop(name, None)
-    for path in document["paths"].values():
-        for operation in path.values():
-            response = operation["responses"].get("422", {})
-            schema = response.get("content", {}).get("application/json", {}).get("schema", {})
-            if schema.get("$ref", "").endswith("/HTTPValidationError"):
-                operation["responses"]["422"] = {
-                    "description": "`VALIDATION_ERROR`",
-                    "content": {"application/json": {"schema": {"$ref": "#/components/schemas/ErrorResponse"}}},
-                }
+    for operation in _operations(document):
+        response = operation["responses"].get("422", {})
+        schema = response.get("content", {}).get("application/json", {}).get("schema", {})
+        if schema.get("$ref", "").endswith("/HTTPValidationError"):
+            operation["responses"]["422"] = {
+                "description": "`VALIDATION_ERROR`",
+                "content": {"application/json": {"schema": {"$ref": "#/components/schemas/ErrorResponse"}}},
+            }
 
 
-def _with_headers(document: dict[str, Any]) -> None:
+def _with_headers(document: Node) -> None:
     """What every answer carries; what asks to wait; what tells of a limit on the routes that count requests."""
     document["components"]["headers"] = {name: {**header, "required": True} for name, (_, header) in HEADERS.items()}
-    for path in document["paths"].values():
-        for operation in path.values():
-            responses = operation["responses"]
-            for status, response in responses.items():
-                names = ["RequestId"]
-                if status in {"429", "503"}:
-                    names.append("RetryAfter")
-                if "429" in responses and status in {"200", "429"}:
-                    names += ["RateLimitPolicy", "RateLimit"]
-                response["headers"] = {HEADERS[name][0]: {"$ref": f"#/components/headers/{name}"} for name in names}
+    for operation in _operations(document):
+        responses = operation["responses"]
+        for status, response in responses.items():
+            names = ["RequestId"]
+            if status in {"429", "503"}:
+                names.append("RetryAfter")
+            if "429" in responses and status in {"200", "429"}:
+                names += ["RateLimitPolicy", "RateLimit"]
+            response["headers"] = {HEADERS[name][0]: {"$ref": f"#/components/headers/{name}"} for name in names}
+
+
+def _with_whole_answers(document: Node) -> None:
+    """Answers leave no field out: what there is not is null. Pydantic takes a default for leave to do so."""
+    answers, bodies = set[str](), set[str]()
+    for operation in _operations(document):
+        answers |= _schemas_below(document, operation["responses"])
+        bodies |= _schemas_below(document, operation.get("requestBody", {}))
+    for name in answers - bodies:
+        schema = document["components"]["schemas"][name]
+        if "properties" in schema:
+            schema["required"] = list(schema["properties"])
+
+
+def _without_null_parameters(document: Node) -> None:
+    """A query field or a header is left out, and never null."""
+    for operation in _operations(document):
+        for parameter in operation.get("parameters", ()):
+            match [choice for choice in parameter["schema"].get("anyOf", ()) if choice != {"type": "null"}]:
+                case [single]:
+                    del parameter["schema"]["anyOf"]
+                    parameter["schema"] |= single
+
+
+def _with_named_enumerations(document: Node) -> None:
+    names = {get_args(values): name for name, values in ENUMERATIONS.items()}
+    for node in list(_nodes(document)):
+        if name := names.get(tuple(node.get("enum", ()))):
+            del node["enum"], node["type"]
+            node["$ref"] = f"#/components/schemas/{name}"
+    for name, values in ENUMERATIONS.items():
+        document["components"]["schemas"][name] = {"type": "string", "enum": list(get_args(values))}
+
+
+def _operations(document: Node) -> Iterator[Node]:
+    return (operation for path in document["paths"].values() for operation in path.values())
+
+
+def _nodes(value: Any) -> Iterator[Node]:
+    """Every object in a value, however deep."""
+    if isinstance(value, dict):
+        yield value
+    if isinstance(value, dict | list):
+        for below in value.values() if isinstance(value, dict) else value:
+            yield from _nodes(below)
+
+
+def _schemas_below(document: Node, value: Any) -> set[str]:
+    """Names of the schemas that a part of the document leads to."""
+    found, waiting = set[str](), [value]
+    while waiting:
+        references = {node["$ref"] for node in _nodes(waiting.pop()) if "$ref" in node}
+        names = {reference.rpartition("/")[2] for reference in references if "/schemas/" in reference} - found
+        found |= names
+        waiting += [document["components"]["schemas"][name] for name in names]
+    return found

@@ -16,6 +16,8 @@ from core.errors import FieldProblem, Forbidden, Unauthorized, ValidationFailed
 from core.settings import ServerSettings
 from services.accounts.models import SESSION_TTL_SECONDS, Tokens
 
+TokenCarrier = Literal["body", "cookie"]
+
 COOKIE = "nbl_refresh"
 COOKIE_PATH = "/api/auth"
 
@@ -82,7 +84,7 @@ async def token_transport(
     request: Request,
     response: Response,
     services: Services,
-    wanted: Annotated[Literal["body", "cookie"] | None, _TRANSPORT] = None,
+    wanted: Annotated[TokenCarrier | None, _TRANSPORT] = None,
     cookie: Annotated[str | None, _COOKIE] = None,
 ) -> TokenTransport:
     return TokenTransport(request, response, services.settings.server, wanted == "cookie", cookie)

@@ -5,10 +5,12 @@
 """
 
 import argparse
+import asyncio
 import base64
 import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, TypedDict
 from uuid import uuid4
@@ -17,6 +19,8 @@ import httpx
 import orjson
 import pybase64
 import uvicorn
+from boto3.session import Session
+from botocore.config import Config
 from fastapi import FastAPI, Header, HTTPException
 from jose import JWTError, jwt
 from starlette.applications import Starlette
@@ -32,11 +36,14 @@ _JSON = "application/json"
 
 
 class FloorSettings(TypedDict):
-    """`upstream` is the base URL of the API, `folder` where images go, `decoder` a name of DECODERS."""
+    """`upstream` is the base URL of the API, `folder` where images go, `decoder` a name of DECODERS. `s3`: the endpoint
+    of a bucket that they are put into as well, or empty.
+    """
 
     upstream: str
     folder: str
     decoder: str
+    s3: str
 
 
 def sign(claims: dict[str, Any]) -> str:
@@ -47,6 +54,7 @@ def sign(claims: dict[str, Any]) -> str:
 def _floor_routes(settings: FloorSettings) -> ASGIApp:
     decode = DECODERS[settings["decoder"]]
     folder = Path(settings["folder"])
+    bucket = _bucket(settings["s3"]) if settings["s3"] else None
     url = f"{settings['upstream']}/v1beta/models/{_MODEL}:generateContent"
 
     @asynccontextmanager
@@ -71,6 +79,9 @@ def _floor_routes(settings: FloorSettings) -> ASGIApp:
         path = folder / f"{uuid4().hex}.png"
         # On the loop: a hop to a thread and back would cost more CPU than the write does.
         _write(path, image)
+        if bucket is not None:
+            put = partial(bucket.put_object, Bucket="floor", Key=path.name, Body=image, ContentType="image/png")
+            await asyncio.to_thread(put)
         answer = {"path": path.name, "mime_type": inline["mimeType"], "size": len(image)}
         return Response(orjson.dumps(answer), media_type=_JSON)
 
@@ -79,6 +90,23 @@ def _floor_routes(settings: FloorSettings) -> ASGIApp:
 
     routes = [Route("/floor/generate", generate, methods=["POST"]), Route("/floor/health", health)]
     return Starlette(routes=routes, lifespan=lifespan)
+
+
+def _bucket(endpoint: str) -> Any:
+    """boto3 as fast as its own settings make it."""
+    return Session().client(
+        "s3",
+        endpoint_url=endpoint,
+        aws_access_key_id="benchmark",
+        aws_secret_access_key="benchmark",
+        region_name="auto",
+        config=Config(
+            request_checksum_calculation="when_required",
+            response_checksum_validation="when_required",
+            s3={"addressing_style": "path", "payload_signing_enabled": False},
+            max_pool_connections=50,
+        ),
+    )
 
 
 def _write(path: Path, data: bytes) -> None:
@@ -119,9 +147,12 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, required=True, help="where the images go")
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--decoder", choices=sorted(DECODERS), default="base64")
+    parser.add_argument("--s3", default="", help="endpoint of a bucket to put the images into as well")
     arguments = parser.parse_args()
     arguments.folder.mkdir(parents=True, exist_ok=True)
-    settings = FloorSettings(upstream=arguments.upstream, folder=str(arguments.folder), decoder=arguments.decoder)
+    settings = FloorSettings(
+        upstream=arguments.upstream, folder=str(arguments.folder), decoder=arguments.decoder, s3=arguments.s3
+    )
     # Through the environment, because with several workers uvicorn builds the application in new processes.
     os.environ["FLOOR_SETTINGS"] = orjson.dumps(settings).decode()
     uvicorn.run(

@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 from typing import cast
 
@@ -11,6 +12,7 @@ from benchmarks.floor import DECODERS
 from benchmarks.gemini_standin import GeminiStandin
 from benchmarks.measure import describe_machine
 from benchmarks.report import Table, as_json, summary
+from benchmarks.s3_sink import S3Sink
 from benchmarks.scenarios import SCENARIOS, Bench
 from benchmarks.targets import TargetName
 
@@ -24,6 +26,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--targets", default="ours,floor", help="comma-separated (default: %(default)s)")
     parser.add_argument("--rounds", type=int, help=f"rounds of each (default: {_ROUNDS}, with --quick 1)")
     parser.add_argument("--decoder", choices=sorted(DECODERS), default="base64", help="what the floor decodes with")
+    parser.add_argument("--s3", action="store_true", help="images go into a bucket; the floor puts its own there too")
     parser.add_argument(
         "--distinct-prompts",
         action="store_true",
@@ -41,7 +44,9 @@ def _arguments() -> argparse.Namespace:
 def main() -> int:
     arguments = _arguments()
     tables: list[Table] = []
-    with GeminiStandin() as standin:
+    with ExitStack() as stack:
+        standin = stack.enter_context(GeminiStandin())
+        s3 = stack.enter_context(S3Sink()).url if arguments.s3 else ""
         bench = Bench(
             standin=standin,
             targets=cast(tuple[TargetName, ...], tuple(arguments.targets.split(","))),
@@ -50,6 +55,7 @@ def main() -> int:
             decoder=arguments.decoder,
             distinct_prompts=arguments.distinct_prompts,
             our_environment=dict(setting.split("=", 1) for setting in arguments.env),
+            s3=s3,
         )
         print(describe_machine())
         print(f"rounds: {bench.rounds}, floor decodes with {bench.decoder}")

@@ -21,7 +21,7 @@ _MIB = 1 << 20
 
 @dataclass(slots=True)
 class Bench:
-    """The run's options, its upstream, and what went wrong so far."""
+    """The run's options, its upstream, and what went wrong so far. `s3`: the endpoint of the bucket, or empty."""
 
     standin: GeminiStandin
     targets: tuple[TargetName, ...]
@@ -30,6 +30,7 @@ class Bench:
     decoder: str
     distinct_prompts: bool
     our_environment: dict[str, str]
+    s3: str
     errors: list[str] = field(default_factory=list)
     our_token: str | None = None
 
@@ -44,8 +45,8 @@ class Bench:
 
     def _target(self, name: TargetName, workers: int) -> Target:
         if name == "ours":
-            return Ours(self.standin.url, workers, self.our_environment)
-        return Floor(self.standin.url, workers, self.decoder)
+            return Ours(self.standin.url, workers, self.s3, self.our_environment)
+        return Floor(self.standin.url, workers, self.decoder, self.s3)
 
     def generations(self, target: Target, concurrency: int, requests: int, resolution: str = "1K") -> Plan:
         prompt = "a red cube on a wooden table" + (", number {n}" if self.distinct_prompts else "")
@@ -70,7 +71,8 @@ class Bench:
 def generate(bench: Bench) -> list[Table]:
     """Upstream at 0 ms: throughput, latency, CPU and memory at 1, 10 and 50 at once; what our steps cost."""
     bench.standin.configure(image_bytes=_IMAGE_BYTES)
-    table = Table("generate: upstream at 0 ms, 1.76 MB image, local files, one process each")
+    place = "a bucket" if bench.s3 else "local files"
+    table = Table(f"generate: upstream at 0 ms, 1.76 MB image, {place}, one process each")
     steps = Table("steps: mean wall time of each step of ours, 1 at once")
     requests = {1: bench.count(60, 20), 10: bench.count(150, 50), _MANY: bench.count(250, 100)}
 

@@ -41,6 +41,14 @@ _OUR_SETTINGS = {
     "RATE_LIMIT_REQUESTS": _UNLIMITED,
     "LOG_LEVEL": "WARNING",
 }
+# The same key each time: to another installation the bucket would belong to somebody else.
+_OUR_BUCKET = {
+    "SECRET_KEY": "a-key-for-benchmarks-0123456789abcdef",
+    "R2_ENABLED": "true",
+    "R2_BUCKET_NAME": "ours",
+    "R2_ACCESS_KEY_ID": "benchmark",
+    "R2_SECRET_ACCESS_KEY": "benchmark",
+}
 # Of one of our access tokens (SPEC 4), for a run in which ours isn't there to give one.
 _SAMPLE_CLAIMS = {
     "iss": "nano-banana-lab",
@@ -121,13 +129,13 @@ class Target:
 
 
 class Ours(Target):
-    """The product, by its own command: leader, API processes, worker and embedded Redis, SQLite, local files."""
+    """The product, by its own command: leader, API processes, worker, embedded Redis, SQLite, a folder or a bucket."""
 
     name = "ours"
     generate_path = "/api/generate/basic"
     health_path = "/api/health"
 
-    def __init__(self, upstream: str, workers: int, extra: dict[str, str]) -> None:
+    def __init__(self, upstream: str, workers: int, s3: str, extra: dict[str, str]) -> None:
         port, folder = free_port(), Path(tempfile.mkdtemp(prefix="benchmark-ours-"))
         environment = {
             "HOST": "127.0.0.1",
@@ -136,6 +144,8 @@ class Ours(Target):
             "GOOGLE_GEMINI_BASE_URL": upstream,
             "WEB_CONCURRENCY": str(workers),
         }
+        if s3:
+            environment |= _OUR_BUCKET | {"R2_ENDPOINT_URL": s3}
         command = [sys.executable, "-m", "scripts.serve"]
         super().__init__(command, _OUR_SETTINGS | environment | extra, port, folder, workers)
 
@@ -171,9 +181,10 @@ class Floor(Target):
     generate_path = "/floor/generate"
     health_path = "/floor/health"
 
-    def __init__(self, upstream: str, workers: int, decoder: str) -> None:
+    def __init__(self, upstream: str, workers: int, decoder: str, s3: str) -> None:
         port, folder = free_port(), Path(tempfile.mkdtemp(prefix="benchmark-floor-"))
         given = {"--port": port, "--upstream": upstream, "--folder": folder, "--workers": workers, "--decoder": decoder}
+        given |= {"--s3": s3} if s3 else {}
         arguments = [str(word) for pair in given.items() for word in pair]
         super().__init__([sys.executable, "-m", "benchmarks.floor", *arguments], {}, port, folder, workers)
 

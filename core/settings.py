@@ -26,6 +26,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 MIB = 1024 * 1024
 MINIMUM_SECRET_LENGTH = 32
 MINIMUM_SECRET_CHARACTERS = 8  # different ones; of 32 random digits all but one in 60,000 have as many
+BUCKET_NAME = r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$"
 
 
 def _split(value: object) -> object:
@@ -178,21 +179,38 @@ class RedisSettings(_Group):
 class StorageSettings(_Group):
     data_dir: Path = Field(Path("data"), description="folder of everything embedded")
     r2_enabled: bool = Field(False, description="keep images in an S3-compatible bucket; false: local files")
-    r2_account_id: str = Field("", description="Cloudflare account id")
-    r2_access_key_id: SecretStr | None = Field(None, description="bucket access key")
-    r2_secret_access_key: SecretStr | None = Field(None, description="bucket secret key")
-    r2_bucket_name: str = Field("nano-banana-images", description="bucket of the images")
+    r2_account_id: str = Field("", pattern=r"^[A-Za-z0-9.-]*$", description="Cloudflare account id")
+    r2_access_key_id: HeaderSecret = Field(None, description="bucket access key")
+    r2_secret_access_key: HeaderSecret = Field(None, description="bucket secret key")
+    r2_bucket_name: str = Field(
+        "nano-banana-images", pattern=BUCKET_NAME, description="bucket of the images; this installation's alone"
+    )
     r2_public_url: HttpUrl = Field("", description="public address of the bucket, when it has one")
     r2_endpoint_url: HttpUrl = Field("", description="any S3 endpoint; empty: Cloudflare's of the account")
-    r2_private_bucket_name: str = Field("", description="bucket for everything but images; needed with R2_PUBLIC_URL")
+    r2_private_bucket_name: str = Field(
+        "", pattern=f"^$|{BUCKET_NAME}", description="bucket for everything but images; needed with R2_PUBLIC_URL"
+    )
     image_url_ttl_seconds: Positive = Field(3600, description="life of a signed image link")
     trash_minutes: NotNegative = Field(10, description="how long a deleted image can be restored")
     guest_retention_hours: Positive = Field(24, description="how long what a guest made is kept")
     max_history_days: NotNegative = Field(0, description="images older than this are removed; 0 keeps all")
     max_storage_gb: float = Field(0, ge=0, le=_MOST, description="oldest images go above this; 0: no cap")
-    local_retention_days: NotNegative = Field(0, description="days a local copy stands in front of the bucket")
+    local_retention_days: NotNegative = Field(
+        0, description="days a local copy of an image stands in front of the bucket"
+    )
     max_image_bytes: Positive = Field(20 * MIB, description="largest image that a caller may send")
     max_image_pixels: Positive = Field(50_000_000, description="most pixels of such an image, all frames added")
+
+    @property
+    def r2_endpoint(self) -> str:
+        """R2_ENDPOINT_URL, else Cloudflare's of the account; empty without either."""
+        account = self.r2_account_id
+        return self.r2_endpoint_url or (f"https://{account}.r2.cloudflarestorage.com" if account else "")
+
+    @property
+    def public_bucket_url(self) -> str:
+        """Where everybody reads the images; empty where nobody does but us."""
+        return self.r2_public_url if self.r2_enabled else ""
 
 
 class ProviderSettings(_Group):
@@ -323,6 +341,7 @@ class Settings(BaseModel):
             *self._production_problems(),
             *self._exposure_problems(),
             *self._github_problems(),
+            *self._bucket_problems(),
             *self._not_yet_problems(),
         ]
         if problems:
@@ -360,14 +379,28 @@ class Settings(BaseModel):
             return []
         return ["AUTH_ENABLED: GitHub sign-in needs GITHUB_CLIENT_ID and GITHUB_CLIENT_SECRET"]
 
+    def _bucket_problems(self) -> list[str]:
+        storage, problems = self.storage, list[str]()
+        if not storage.r2_enabled:
+            return []
+        if not storage.r2_endpoint:
+            problems.append("R2_ACCOUNT_ID: must be set with R2_ENABLED, or else R2_ENDPOINT_URL")
+        keys = {"R2_ACCESS_KEY_ID": storage.r2_access_key_id, "R2_SECRET_ACCESS_KEY": storage.r2_secret_access_key}
+        problems += [f"{name}: must be set with R2_ENABLED" for name, key in keys.items() if key is None]
+        private = storage.r2_private_bucket_name
+        if storage.r2_public_url and private in {"", storage.r2_bucket_name}:
+            problems.append(
+                "R2_PRIVATE_BUCKET_NAME: with R2_PUBLIC_URL it must name another bucket than R2_BUCKET_NAME, for "
+                "records and logs, which nobody may guess the address of"
+            )
+        return problems
+
     def _not_yet_problems(self) -> list[str]:
         """What the contract names and this version cannot do yet must not look as if it were done."""
         asked = {
             "DATABASE_URL": bool(self.database.database_url.get_secret_value()),
-            "R2_ENABLED": self.storage.r2_enabled,
             "MAX_HISTORY_DAYS": self.storage.max_history_days > 0,
             "MAX_STORAGE_GB": self.storage.max_storage_gb > 0,
-            "LOCAL_RETENTION_DAYS": self.storage.local_retention_days > 0,
             "AI_MODERATION_ENABLED": bool(self.moderation.ai_moderation_enabled),
         }
         return [f"{name}: is not built yet; leave it empty" for name, given in asked.items() if given]

@@ -47,7 +47,7 @@ def api_problem(settings: Settings) -> str | None:
 
 def worker_problem(settings: Settings) -> str | None:
     """What keeps the worker from working, by REDIS_URL; None when it works."""
-    if not any(name.read_text(encoding="utf-8").strip() == WORKER for name in PROCESSES.glob("[0-9]*/comm")):
+    if not any(_name(process) == WORKER for process in PROCESSES.glob("[0-9]*")):
         return f"no process {WORKER} here"
     if settings.redis.redis_url is None:
         return "a worker over the embedded Redis has its leader, which watches it; set REDIS_URL"
@@ -58,6 +58,13 @@ def worker_problem(settings: Settings) -> str | None:
     except RedisError as error:
         return f"Redis is away: {error}"
     return None if sign is not None else "no sign of life of a worker in the queue"
+
+
+def _name(process: Path) -> str:
+    try:
+        return (process / "comm").read_text(encoding="utf-8", errors="replace").strip()
+    except OSError:  # it has ended meanwhile
+        return ""
 
 
 if __name__ == "__main__":

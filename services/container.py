@@ -51,7 +51,7 @@ from services.quota.service import QuotaService
 from services.quota.store import QuotaStore
 from services.references.service import ReferenceService
 from services.storage.base import Storage
-from services.storage.local import LocalStorage
+from services.storage.opening import open_storage, prove_bucket
 from services.storage.spool import Spool
 
 VERSION = "0.1.0"
@@ -108,6 +108,13 @@ def read_catalog(settings: Settings) -> Catalog:
     return catalog
 
 
+async def prove_parts(settings: Settings) -> None:
+    """At the start of a process: raises SettingsError for what would never work, such as a bucket that refuses us."""
+    if settings.storage.r2_enabled:
+        settings.storage.data_dir.mkdir(parents=True, exist_ok=True)
+        await prove_bucket(settings.storage, _key_ring(settings))
+
+
 @asynccontextmanager
 async def open_container(settings: Settings, metrics: Metrics) -> AsyncIterator[Container]:
     """Open everything. Raises SettingsError or CatalogError, in one line each, when it cannot be."""
@@ -123,8 +130,8 @@ async def _build(settings: Settings, metrics: Metrics, stack: AsyncExitStack) ->
     database = Database(embedded_database(data_dir))
     stack.push_async_callback(database.close)
     spool = Spool(data_dir / "spool")
-    storage = LocalStorage(data_dir / "storage", spool, files)
     keys = _key_ring(settings)
+    storage = open_storage(settings.storage, keys, spool, files, stack)
 
     providers = await _providers(settings, metrics, spool, files, pixels, stack)
     moderation = ModerationService(storage, settings.moderation, now_ms, on_audit_failure=metrics.audit_failures.inc)
@@ -195,7 +202,7 @@ async def _build(settings: Settings, metrics: Metrics, stack: AsyncExitStack) ->
         history=history,
         history_export=history_export,
         thumbnails=ThumbnailService(storage, pixels, settings.storage.max_image_pixels),
-        links=LinkService(LinkSigner(keys), settings.storage.image_url_ttl_seconds),
+        links=LinkService(LinkSigner(keys), settings.storage.image_url_ttl_seconds, settings.storage.public_bucket_url),
         health=HealthService(components(redis, database, storage, providers), VERSION),
     )
 

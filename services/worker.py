@@ -21,8 +21,10 @@ from core.clients.redis import RedisKey, open_pool
 from core.logging import configure_logging, get_logger
 from core.metrics import Metrics
 from core.settings import Settings, SettingsError, load_settings
-from services.container import Container, open_container
+from services.container import Container, open_container, prove_parts
 from services.providers.catalog import CatalogError
+from services.storage.copies import remove_old_copies
+from services.storage.opening import copies_folder
 
 PROCESS_NAME = "nbl-worker"
 SWEEP_SECONDS = 5
@@ -54,6 +56,12 @@ async def clean_spool(ctx: dict[str, Any]) -> int:
     return await asyncio.to_thread(_container(ctx).spool.remove_stale)
 
 
+async def clean_copies(ctx: dict[str, Any]) -> int:
+    """Local copies of what the bucket has."""
+    storage = _container(ctx).settings.storage
+    return await asyncio.to_thread(remove_old_copies, copies_folder(storage), storage.local_retention_days)
+
+
 def _container(ctx: dict[str, Any]) -> Container:
     container: Container = ctx["container"]
     return container
@@ -61,6 +69,7 @@ def _container(ctx: dict[str, Any]) -> Container:
 
 async def run(settings: Settings, metrics: Metrics) -> None:
     """Work until the process is told to stop; what is under way then gets 30 s."""
+    await prove_parts(settings)
     async with open_container(settings, metrics) as container:
         url = settings.redis.redis_url
         assert url is not None, "open_container has checked it"
@@ -70,6 +79,7 @@ async def run(settings: Settings, metrics: Metrics) -> None:
                 cron(purge, second=set(range(0, 60, PURGE_SECONDS)), keep_result=0, timeout=600),
                 cron(finish_departures, second=set(range(5, 60, PURGE_SECONDS)), keep_result=0, timeout=600),
                 cron(clean_spool, minute={0}, second={15}, keep_result=0),
+                cron(clean_copies, minute={30}, second={15}, keep_result=0, timeout=600),
             ],
             # arq's own reading of an address leaves `%20` in paths and `%40` in passwords as they are.
             redis_pool=ArqRedis(open_pool(url, decode_responses=False, timeout_seconds=REDIS_SECONDS)),

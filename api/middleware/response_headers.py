@@ -1,20 +1,17 @@
 """Headers of every answer: what a browser may do with it, and how much of its rate limit a caller has left."""
 
+from urllib.parse import urlsplit
+
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from services.limits import Allowance
 
-CONTENT_SECURITY_POLICY = (
-    "default-src 'self'; img-src 'self' data: blob:; style-src 'self' 'unsafe-inline'; object-src 'none'; "
-    "base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
-)
 _SECURITY_HEADERS = (
     (b"x-content-type-options", b"nosniff"),
     (b"x-frame-options", b"DENY"),
     (b"referrer-policy", b"no-referrer"),
     (b"cross-origin-opener-policy", b"same-origin"),
     (b"permissions-policy", b"camera=(), microphone=(), geolocation=()"),
-    (b"content-security-policy", CONTENT_SECURITY_POLICY.encode()),
 )
 _STRICT_TRANSPORT = (b"strict-transport-security", b"max-age=31536000; includeSubDomains")
 _NO_STORE = (b"cache-control", b"no-store")
@@ -22,8 +19,14 @@ _ASK_AGAIN = (b"cache-control", b"no-cache")
 
 
 class ResponseHeaders:
-    def __init__(self, app: ASGIApp) -> None:
+    """`public_bucket_url`: where the page finds images that are not ours to send; empty without such a bucket."""
+
+    def __init__(self, app: ASGIApp, public_bucket_url: str) -> None:
         self._app = app
+        self._always = (
+            *_SECURITY_HEADERS,
+            (b"content-security-policy", _content_security_policy(public_bucket_url).encode()),
+        )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -32,7 +35,7 @@ class ResponseHeaders:
 
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
-                headers = [*message.get("headers", ()), *_SECURITY_HEADERS]
+                headers = [*message.get("headers", ()), *self._always]
                 if scope["scheme"] == "https":
                     headers.append(_STRICT_TRANSPORT)
                 names = {name for name, _ in headers}
@@ -47,6 +50,15 @@ class ResponseHeaders:
             await send(message)
 
         await self._app(scope, receive, send_with_headers)
+
+
+def _content_security_policy(public_bucket_url: str) -> str:
+    address = urlsplit(public_bucket_url)
+    bucket = f" {address.scheme}://{address.netloc}" if address.netloc else ""
+    return (
+        f"default-src 'self'; img-src 'self' data: blob:{bucket}; style-src 'self' 'unsafe-inline'; "
+        "object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
+    )
 
 
 def _rate_limit_headers(allowance: Allowance) -> list[tuple[bytes, bytes]]:

@@ -1,5 +1,7 @@
 """/api/images: the bytes, for whoever holds a signed link or is signed in as their owner."""
 
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
@@ -93,12 +95,20 @@ async def _bytes(request: Request, image: Image, services: Container, headers: d
     headers["content-length"] = str(length)
     if request.method == "HEAD":
         return Response(status_code=status, headers=headers, media_type=image.mime_type)
+    pieces = services.storage.stream(image.key, start, length)
     try:
-        await services.storage.stat(image.key)
+        # Before anything is sent: what is missing or away still becomes an error then.
+        first = await anext(pieces, b"")
     except ObjectNotFound as error:
         raise NotFound(f"bytes of {image.key}") from error
-    stream = services.storage.stream(image.key, start, length)
-    return StreamingResponse(stream, status, headers, image.mime_type)
+    return StreamingResponse(_from(first, pieces), status, headers, image.mime_type)
+
+
+async def _from(first: bytes, rest: AsyncGenerator[bytes, None]) -> AsyncIterator[bytes]:
+    async with aclosing(rest):
+        yield first
+        async for piece in rest:
+            yield piece
 
 
 def _unchanged(request: Request, etag: str) -> bool:

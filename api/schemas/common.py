@@ -66,5 +66,9 @@ ShortText = Annotated[
 Timestamp = Annotated[
     datetime,
     PlainSerializer(lambda moment: moment.isoformat(timespec="milliseconds").replace("+00:00", "Z"), return_type=str),
-    Field(description="RFC 3339, UTC", examples=["2026-01-31T12:00:00.000Z"]),
+    Field(
+        description="RFC 3339, UTC",
+        examples=["2026-01-31T12:00:00.000Z"],
+        json_schema_extra={"format": "date-time"},
+    ),
 ]

@@ -18,6 +18,9 @@ EXAMPLE_IMAGES = (
     "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAgAAAAICAMAAADz0U65AAAAA1BMVEUwUNC/eVfKAAAADElEQVR42mNgoA4AAABIAAEQRe/SAAAAAElFTkSuQmCC",
 )
 
+BlendMode = Literal["blend", "style"]
+EstimatedMode = Literal["basic", "search", "blend", "style"]
+
 MAX_SEED = 2**31 - 1
 
 
@@ -72,9 +75,7 @@ class BlendBody(WithImages):
         max_length=MAX_IMAGES,
         description="JPEG PNG WebP GIF, each in base64 or as a data URL; a model may take fewer than 14",
     )
-    mode: Literal["blend", "style"] = Field(
-        "blend", description="style: two images, the first redrawn in the style of the second"
-    )
+    mode: BlendMode = Field("blend", description="style: two images, the first redrawn in the style of the second")
     aspect_ratio: ShortText = Field("1:1", description="1:1 16:9 9:16 4:3 3:4, and what else the model takes")
     safety_level: SafetyLevel | None = Field(None, description="as in /basic")
     save_to_history: bool = Field(True, description="false: kept 24 h for its link alone, listed nowhere")
@@ -103,7 +104,9 @@ class GeneratedRead(BaseModel):
     @classmethod
     def of(cls, generated: Generated, links: LinkService, base_url: str, now: int) -> Self:
         image = generated.image
-        image_url, thumbnail_url = links.urls(base_url, image.id, links.expires_at(now)) if image else (None, None)
+        image_url, thumbnail_url = (
+            links.urls(base_url, image.id, image.key, links.expires_at(now)) if image else (None, None)
+        )
         return cls(
             image_url=image_url,
             thumbnail_url=thumbnail_url,
@@ -124,7 +127,7 @@ class GeneratedRead(BaseModel):
 class EstimateQuery(RequestModel):
     model_config = ConfigDict(extra="forbid", strict=False, frozen=True)
 
-    mode: Literal["basic", "search", "blend", "style"] = Field("basic", description="all but basic are always 1K")
+    mode: EstimatedMode = Field("basic", description="all but basic are always 1K")
     resolution: ShortText | None = None
     count: int = Field(1, ge=1, le=10)
     provider: ShortText | None = None

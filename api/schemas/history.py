@@ -157,7 +157,7 @@ def _entry(image: ListedImage, links: LinkService, base_url: str, expires_at: in
 
 
 def _fields(image: Image | ListedImage, links: LinkService, base_url: str, expires_at: int) -> dict[str, Any]:
-    image_url, thumbnail_url = links.urls(base_url, image.id, expires_at)
+    image_url, thumbnail_url = links.urls(base_url, image.id, image.key, expires_at)
     return {
         "id": image.id,
         "prompt": image.prompt,

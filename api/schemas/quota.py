@@ -12,6 +12,8 @@ CheckedMode = Literal["basic", "batch", "chat", "edit", "search", "blend", "styl
 
 CheckedResolution = Literal["512", "1K", "2K", "4K"]
 
+QuotaRefusal = Literal["cooldown", "pool", "guest_share", "mode", "api_key_required"]
+
 
 class UsageRead(BaseModel):
     used: int = Field(description="what is reserved included")
@@ -57,5 +59,5 @@ class QuotaCheckBody(RequestModel):
 
 class QuotaCheckRead(BaseModel):
     can_generate: bool
-    reason: Literal["cooldown", "pool", "guest_share", "mode", "api_key_required"] | None = None
+    reason: QuotaRefusal | None = None
     quota_info: QuotaRead

@@ -25,7 +25,7 @@ from services.providers.errors import ProviderUnavailable
 from services.quota.models import Reservation
 from services.quota.service import QuotaService
 from services.storage.base import Storage
-from services.storage.errors import ObjectExists, ObjectNotFound
+from services.storage.errors import MaybeStored, ObjectExists, ObjectNotFound
 from services.storage.names import EXTENSIONS, other_stem, record_key, stem_of
 
 NAME_TRIES = 4
@@ -133,7 +133,10 @@ class ImageKeeper:
 
     async def _store_under(self, image: Image, spooled: SpooledImage, reservation: Reservation) -> Record:
         metadata = object_metadata(image)
-        await self._storage.put_file(image.key, spooled.path, content_type=image.mime_type, metadata=metadata)
+        try:
+            await self._storage.put_file(image.key, spooled.path, content_type=image.mime_type, metadata=metadata)
+        except MaybeStored as error:
+            raise LeftBehind(str(error)) from error
         self._fail_points.reach("bytes_stored")
         record = Record(image, reservation if reservation.is_metered else None)
         key = record_key(stem_of(image.key))
@@ -168,7 +171,9 @@ def object_metadata(image: Image) -> dict[str, str]:
         "model": image.model,
     }
     optional = {"session-id": image.session_id, "chat-index": image.chat_index}
-    return metadata | {name: str(value) for name, value in optional.items() if value is not None}
+    metadata |= {name: str(value) for name, value in optional.items() if value is not None}
+    # A header is ASCII; an operator may have named a model otherwise.
+    return {name: value if value.isascii() else _quoted(value) for name, value in metadata.items()}
 
 
 def _quoted(prompt: str) -> str:

@@ -49,7 +49,10 @@ class Image:
 
 
 class ListedImage(NamedTuple):
-    """What a list shows of an image: fields of `Image`, without the long texts and what is for us alone."""
+    """What a list shows of an image: fields of `Image`, without the long texts and what is for us alone.
+
+    `key` is part of a link into a public bucket.
+    """
 
     id: str
     prompt: str
@@ -68,6 +71,7 @@ class ListedImage(NamedTuple):
     height: int
     size: int
     mime_type: str
+    key: str
 
 
 @dataclass(frozen=True)

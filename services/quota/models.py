@@ -86,7 +86,7 @@ class QuotaStatus:
 
     def as_details(self) -> dict[str, JsonValue]:
         """The body of `GET /api/quota`, which a refusal carries too."""
-        details: dict[str, JsonValue] = {
+        return {
             "is_trial_mode": self.is_trial_mode,
             "global": self.pool.as_details(),
             "modes": {
@@ -97,11 +97,9 @@ class QuotaStatus:
                 "active": self.cooldown_remaining_seconds > 0,
                 "remaining_seconds": round(self.cooldown_remaining_seconds, 3),
             },
+            "guest_share": self.guest_share.as_details() if self.guest_share else None,
             "resets_at": rfc3339(self.resets_at),
         }
-        if self.guest_share is not None:
-            details["guest_share"] = self.guest_share.as_details()
-        return details
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ Every method raises StorageUnavailable when the bucket or the disk fails, and Va
 out of the storage; so do the others but `list` for a key of two spellings, such as `a//b`.
 """
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -33,7 +33,10 @@ class Storage(Protocol):
     async def put_file(
         self, key: str, path: Path, *, content_type: str, metadata: Mapping[str, str] | None = None
     ) -> None:
-        """Store a spooled file under a new key and remove it. Raises ObjectExists, and then the file is still there."""
+        """Store a spooled file under a new key and remove it. Raises ObjectExists, and then the file is still there.
+
+        When the storage fails nothing is stored, or, if that is not certain, it raises MaybeStored.
+        """
 
     async def get(self, key: str) -> bytes:
         """Read a small object whole. Raises ObjectNotFound."""
@@ -41,7 +44,12 @@ class Storage(Protocol):
     async def stat(self, key: str) -> ObjectInfo:
         """Raises ObjectNotFound."""
 
-    def stream(self, key: str, start: int = 0, length: int | None = None) -> AsyncIterator[bytes]:
+    async def metadata(self, key: str) -> Mapping[str, str]:
+        """What `put_file` was given, names in lower case and with hyphens; of a local file nothing, since its record
+        has it all. Raises ObjectNotFound.
+        """
+
+    def stream(self, key: str, start: int = 0, length: int | None = None) -> AsyncGenerator[bytes, None]:
         """Read an object, or `length` bytes of it from `start`, in pieces. Raises ObjectNotFound."""
 
     async def delete(self, key: str) -> None:

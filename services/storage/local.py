@@ -5,15 +5,16 @@ import contextlib
 import errno
 import os
 import stat
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping
 from concurrent.futures import Executor
 from itertools import islice
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import ParamSpec, TypeVar
 
 from core.errors import StorageUnavailable
 from services.storage.base import ObjectInfo
 from services.storage.errors import ObjectExists, ObjectNotFound
+from services.storage.keys import check_key, check_prefix
 from services.storage.spool import Spool
 
 P = ParamSpec("P")
@@ -52,7 +53,11 @@ class LocalStorage:
         result = await self._run_on_object(_stat_file, self._path(key))
         return ObjectInfo(key, result.st_size, result.st_mtime_ns // 1_000_000)
 
-    async def stream(self, key: str, start: int = 0, length: int | None = None) -> AsyncIterator[bytes]:
+    async def metadata(self, key: str) -> dict[str, str]:
+        await self.stat(key)
+        return {}
+
+    async def stream(self, key: str, start: int = 0, length: int | None = None) -> AsyncGenerator[bytes, None]:
         file = await self._run_on_object(self._path(key).open, "rb")
         with file:
             if start:
@@ -70,7 +75,7 @@ class LocalStorage:
             await self._run_on_object(self._remove, self._path(key))
 
     async def list(self, prefix: str) -> AsyncIterator[ObjectInfo]:
-        _check_inside(prefix)
+        check_prefix(prefix)
         walk = self._walk(prefix)
         while page := await self._run(lambda: tuple(islice(walk, LIST_PAGE))):
             for info in page:
@@ -98,10 +103,7 @@ class LocalStorage:
             raise
 
     def _path(self, key: str) -> Path:
-        # S3 would take `a//b`, `./a` and `a/` for other objects than `a/b` and `a`; a folder cannot.
-        if key in {"", "."} or str(PurePosixPath(key)) != key:
-            raise ValueError(f"not a storage key: {key!r}")
-        _check_inside(key)
+        check_key(key)
         return self._folder / key
 
     def _put(self, path: Path, data: bytes) -> None:
@@ -160,11 +162,6 @@ class LocalStorage:
         draft.unlink()
         if not os.access(self._folder, os.W_OK):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(self._folder))
-
-
-def _check_inside(key: str) -> None:
-    if key.startswith("/") or ".." in PurePosixPath(key).parts or "\0" in key:
-        raise ValueError(f"not a storage key: {key!r}")
 
 
 def _stat_file(path: Path) -> os.stat_result:

@@ -310,3 +310,37 @@ def test_objects_declare_what_they_require(document: dict[str, Any]) -> None:
         assert set(schema.get("required", ())) <= set(schema.get("properties", ())), name
         if name.endswith("Body") and name != "ErrorBody":
             assert schema["additionalProperties"] is False, name
+
+
+def below(document: dict[str, Any], node: Any) -> set[str]:
+    """References to the schemas that a part of the document leads to."""
+    direct = {inner["$ref"] for inner in walk(node) if "/schemas/" in inner.get("$ref", "")}
+    return direct.union(*(below(document, pointed_at(document, reference)) for reference in direct))
+
+
+def test_answers_leave_no_field_out(document: dict[str, Any], operations: list[Operation]) -> None:
+    """A generated client would take each of these for absent at times."""
+    answers = below(document, [operation["responses"] for _, _, operation in operations])
+    assert len(answers) >= 20
+    for reference in answers:
+        schema = pointed_at(document, reference)
+        assert set(schema.get("properties", ())) == set(schema.get("required", ())), reference
+
+
+def test_what_a_body_may_leave_out_is_not_required(document: dict[str, Any]) -> None:
+    assert document["components"]["schemas"]["BasicBody"]["required"] == ["prompt"]
+
+
+def test_no_parameter_can_be_null(operations: list[Operation]) -> None:
+    parameters = [entry for _, _, operation in operations for entry in operation.get("parameters", ())]
+    assert sum(not entry["required"] for entry in parameters) >= 10
+    assert [entry["name"] for entry in parameters if "null" in str(entry["schema"])] == []
+
+
+def test_enumerations_have_names(document: dict[str, Any]) -> None:
+    schemas = document["components"]["schemas"]
+    named = [schema["enum"] for schema in schemas.values() if "enum" in schema]
+    assert [node["enum"] for node in walk(document) if "enum" in node and node["enum"] not in named] == []
+    assert schemas["Role"]["enum"] == ["guest", "user", "admin"]
+    assert schemas["UserRead"]["properties"]["role"]["$ref"] == "#/components/schemas/Role"
+    assert {"$ref": "#/components/schemas/SafetyLevel"} in schemas["BasicBody"]["properties"]["safety_level"]["anyOf"]

@@ -17,7 +17,7 @@ BODY = {"prompt": "a red cube", "aspect_ratio": "1:1"}
 
 @pytest.fixture(scope="module")
 def floor(process: GeminiStandin) -> Iterator[Floor]:
-    with Floor(process.url, workers=1, decoder="base64") as running:
+    with Floor(process.url, workers=1, decoder="base64", s3="") as running:
         yield running
 
 

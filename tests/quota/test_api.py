@@ -8,6 +8,7 @@ import pytest
 from benchmarks.gemini_standin import GeminiStandin
 from core.clock import next_utc_day, now_ms, rfc3339
 from tests.conftest import OPERATOR_KEY, OpenService
+from tests.support.people import registered
 from tests.support.service import Guest, RunningService
 
 OWN_KEY = {"X-API-Key": "AIzaOwnKeyOfACaller00000000000000000000"}
@@ -62,6 +63,13 @@ async def test_one_of_fifty_is_used_after_one_image(service: RunningService) -> 
         "guest_share": {"used": 1, "limit": 10, "remaining": 9},
         "cooldown": {"active": False, "remaining_seconds": 0},
     }
+
+
+async def test_who_is_no_guest_has_no_share_of_theirs(service: RunningService) -> None:
+    user = await registered(service, "ann@example.com")
+    body = await quota(user)
+    assert body["guest_share"] is None
+    assert (await check(user, "basic"))["quota_info"] == body
 
 
 async def test_the_pool_is_everybodys_and_the_modes_are_ones_own(service: RunningService) -> None:

@@ -43,7 +43,8 @@ def test_all_wrong_values_are_named_at_once_without_their_secrets() -> None:
         R2_ENABLED="true",
     )
     assert {problem.partition(":")[0] for problem in found} == {
-        "PORT", "SECRET_KEY", "TRIAL_QUOTA_MODE", "REDIS_URL", "R2_ENABLED",
+        "PORT", "SECRET_KEY", "TRIAL_QUOTA_MODE", "REDIS_URL",
+        "R2_ACCOUNT_ID", "R2_ACCESS_KEY_ID", "R2_SECRET_ACCESS_KEY",
     }  # fmt: skip
     assert "hunter2" not in "\n".join(found)
 
@@ -77,6 +78,8 @@ def test_a_file_that_is_no_text_is_told_in_one_line(tmp_path: Path) -> None:
         ("PUBLIC_BASE_URL", "https://example.org/?a=b"), ("CORS_ORIGINS", "https://example.org/page"),
         ("CORS_ORIGINS", "*"), ("TRUSTED_PROXIES", "*"),
         ("GOOGLE_API_KEY", "AIza one"), ("GOOGLE_API_KEY", "AIza\none"), ("GOOGLE_API_KEY", "AIza\udcff"),
+        ("R2_SECRET_ACCESS_KEY", "a b"), ("R2_ACCOUNT_ID", "a/b"), ("R2_BUCKET_NAME", "My Bucket"),
+        ("R2_PRIVATE_BUCKET_NAME", "x"), ("R2_ENDPOINT_URL", "s3.example.org"),
     ],
 )  # fmt: skip
 def test_what_would_fail_later_is_refused_at_the_start(name: str, value: str) -> None:

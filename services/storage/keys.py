@@ -1,0 +1,28 @@
+"""Which texts are keys, for all storages alike, and which keys hold an image."""
+
+from pathlib import PurePosixPath
+
+_IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".gif"}
+
+
+def is_key(key: str) -> bool:
+    """S3 would take `a//b`, `./a` and `a/` for other objects than `a/b` and `a`; a folder cannot."""
+    return key not in {"", "."} and str(PurePosixPath(key)) == key and _stays_inside(key)
+
+
+def check_key(key: str) -> None:
+    if not is_key(key):
+        raise ValueError(f"not a storage key: {key!r}")
+
+
+def check_prefix(prefix: str) -> None:
+    if not _stays_inside(prefix):
+        raise ValueError(f"not a storage key: {prefix!r}")
+
+
+def holds_image(key: str) -> bool:
+    return PurePosixPath(key).suffix.lower() in _IMAGE_SUFFIXES
+
+
+def _stays_inside(text: str) -> bool:
+    return not text.startswith("/") and ".." not in PurePosixPath(text).parts and "\0" not in text

@@ -1,0 +1,95 @@
+"""A bucket keeps the storage contract: on servers with conditions and without, as one bucket and as two."""
+
+import asyncio
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from pydantic import SecretStr
+
+from core.clients.s3 import S3Access, S3Client
+from core.errors import StorageUnavailable
+from services.storage.base import Storage
+from services.storage.owner import OWNER_KEY, BucketOwner
+from services.storage.s3 import Buckets, S3Storage
+from tests.storage.contract import KEY, RECORD, StorageContract, is_there, listed
+from tests.storage.test_local import USES, Use
+from tests.support.buckets import ACCESS_KEY_ID, SECRET_ACCESS_KEY, BucketServer
+
+OWNER = ("0" * 32,)
+
+
+@pytest.fixture(scope="module")
+def moto_client(moto: BucketServer) -> Iterator[S3Client]:
+    client = open_client(moto)
+    yield client
+    asyncio.run(client.close())
+
+
+@pytest.fixture(scope="module")
+def rclone_client(rclone: BucketServer) -> Iterator[S3Client]:
+    client = open_client(rclone)
+    yield client
+    asyncio.run(client.close())
+
+
+def open_client(server: BucketServer) -> S3Client:
+    return S3Client(S3Access(server.url, SecretStr(ACCESS_KEY_ID), SecretStr(SECRET_ACCESS_KEY)))
+
+
+def open_storage(client: S3Client, images: str, others: str) -> S3Storage:
+    return S3Storage(client, Buckets(images, others), BucketOwner(client, others, OWNER))
+
+
+class TestOneBucket(StorageContract):
+    @pytest.fixture
+    def storage(self, moto: BucketServer, moto_client: S3Client) -> S3Storage:
+        bucket = moto.new_bucket()
+        return open_storage(moto_client, bucket, bucket)
+
+
+class TestTwoBuckets(StorageContract):
+    @pytest.fixture
+    def storage(self, moto: BucketServer, moto_client: S3Client) -> S3Storage:
+        return open_storage(moto_client, moto.new_bucket(), moto.new_bucket())
+
+
+class TestBucketWithoutConditions(StorageContract):
+    @pytest.fixture
+    def storage(self, rclone: BucketServer, rclone_client: S3Client) -> S3Storage:
+        bucket = rclone.new_bucket()
+        return open_storage(rclone_client, bucket, bucket)
+
+    async def test_delete_removes_one_object_and_may_be_repeated(self, storage: Storage) -> None:
+        """Without the part in which a folder's name is deleted: this server keeps folders, and fails on it."""
+        await self.put(storage, KEY)
+        await self.put(storage, RECORD)
+        await storage.delete(KEY)
+        await storage.delete(KEY)
+        await storage.delete("never/was/there")
+        assert await listed(storage, "") == [RECORD]
+
+
+@pytest.mark.parametrize("use", USES, ids=lambda use: use.__name__)
+async def test_a_bucket_that_went_away_does_not_pass_for_an_empty_one(
+    moto: BucketServer, moto_client: S3Client, tmp_path: Path, use: Use
+) -> None:
+    bucket = moto.new_bucket()
+    storage = open_storage(moto_client, bucket, bucket)
+    await storage.check()
+    moto.s3.delete_object(Bucket=bucket, Key=OWNER_KEY)
+    moto.s3.delete_bucket(Bucket=bucket)
+    draft = StorageContract.another_draft(tmp_path, b"the image")
+    with pytest.raises(StorageUnavailable, match="NoSuchBucket") as raised:
+        await use(storage, draft)
+    assert bucket not in str(raised.value.details)
+    assert is_there(draft)
+
+
+async def test_names_that_are_no_keys_of_ours_are_not_listed(moto: BucketServer, moto_client: S3Client) -> None:
+    bucket = moto.new_bucket()
+    for key in ("a/", "a//b", "a/b"):
+        moto.s3.put_object(Bucket=bucket, Key=key, Body=b"")
+    storage = open_storage(moto_client, bucket, bucket)
+    await storage.check()
+    assert await listed(storage, "") == ["a/b"]

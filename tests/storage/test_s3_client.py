@@ -1,0 +1,124 @@
+"""The client's way to a bucket: over TLS, through a proxy, and away from a connection that hangs."""
+
+import asyncio
+import ssl
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from pydantic import SecretStr
+
+from core.clients.s3 import S3Access, S3Client
+from core.clients.s3_errors import BucketUnavailable
+from services.storage.base import Storage
+from tests.storage.contract import BINARY, KEY, StorageContract, joined, listed
+from tests.storage.test_s3 import open_client, open_storage
+from tests.support.buckets import ACCESS_KEY_ID, SECRET_ACCESS_KEY, BucketServer, certify, running_moto_tls
+from tests.support.fault_proxy import Fault, FaultProxy
+
+
+async def walk(storage: Storage, folder: Path) -> None:
+    draft = StorageContract.another_draft(folder, bytes(600_000))
+    await storage.put_file(KEY, draft, content_type="image/png", metadata={"mode": "basic"})
+    await storage.put("users/a b/é.json", b"{}", content_type=BINARY)
+    assert await joined(storage.stream(KEY)) == bytes(600_000)
+    assert len(await joined(storage.stream(KEY, 100, 300_000))) == 300_000
+    assert await listed(storage, "users/") == [KEY, "users/a b/é.json"]
+    await storage.delete(KEY)
+    assert await storage.get("users/a b/é.json") == b"{}"
+
+
+async def test_over_tls_the_certificate_is_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with running_moto_tls(tmp_path) as server:
+        bucket = server.new_bucket()
+        client = open_client(server)
+        with pytest.raises(BucketUnavailable, match="CERTIFICATE_VERIFY_FAILED"):
+            await client.get(bucket, KEY)
+        await client.close()
+
+        monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "certificate.pem"))
+        client = open_client(server)
+        await walk(open_storage(client, bucket, bucket), tmp_path)
+        await client.close()
+
+
+async def test_over_tls_too_a_thread_that_waits_is_let_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    certify(tmp_path / "certificate.pem", tmp_path / "key.pem")
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "certificate.pem"))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(tmp_path / "certificate.pem", tmp_path / "key.pem")
+
+    async def read_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while await reader.read(1000):
+            pass
+        writer.close()
+
+    server = await asyncio.start_server(read_on, "127.0.0.1", 0, ssl=context)
+    port = server.sockets[0].getsockname()[1]
+    client = S3Client(S3Access(f"https://127.0.0.1:{port}", SecretStr("a"), SecretStr("b")))
+    call = asyncio.create_task(client.get("bucket", KEY))
+    await asyncio.sleep(0.5)
+    call.cancel()
+    await asyncio.gather(call, return_exceptions=True)
+    started = time.monotonic()
+    await client.close()  # waits for the threads
+    assert time.monotonic() - started < 1
+    server.close()
+
+
+async def test_a_proxy_of_the_environment_is_used(
+    moto: BucketServer, proxy: FaultProxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bucket = moto.new_bucket()
+    monkeypatch.setenv("http_proxy", proxy.url)
+    monkeypatch.setenv("no_proxy", "")
+    client = open_client(moto)
+    await walk(open_storage(client, bucket, bucket), tmp_path)
+    assert proxy.seen
+    assert all(entry.split(" ")[1].startswith(f"{moto.url}/{bucket}") for entry in proxy.seen)
+    await client.close()
+
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    proxy.seen.clear()
+    client = open_client(moto)
+    await client.get(bucket, "users/a b/é.json")
+    assert proxy.seen == []
+    await client.close()
+
+
+@pytest.mark.parametrize("harm", ["hang", "drip_head", "drip"])
+async def test_who_is_not_waited_for_any_more_lets_go_of_the_thread(
+    moto: BucketServer, proxy: FaultProxy, harm: str
+) -> None:
+    """As the health report and the audit do, which wait for a shorter time."""
+    bucket = moto.new_bucket()
+    moto.s3.put_object(Bucket=bucket, Key=KEY, Body=bytes(1000))
+    client = S3Client(S3Access(proxy.url, SecretStr(ACCESS_KEY_ID), SecretStr(SECRET_ACCESS_KEY)))
+    proxy.faults = [Fault(harm)]  # type: ignore[arg-type]
+    calls = [asyncio.create_task(client.get(bucket, KEY)) for _ in range(16)]
+    await asyncio.sleep(1)
+    for call in calls:
+        call.cancel()
+    await asyncio.gather(*calls, return_exceptions=True)
+    proxy.faults = []
+    started = time.monotonic()
+    assert await client.get(bucket, KEY) == bytes(1000)
+    assert time.monotonic() - started < 2
+    before = threading.active_count()
+    await client.close()
+    assert time.monotonic() - started < 4
+    assert threading.active_count() < before
+
+
+async def test_an_answer_that_is_cut_off_in_its_head_is_no_empty_object(moto: BucketServer, proxy: FaultProxy) -> None:
+    bucket = moto.new_bucket()
+    moto.s3.put_object(Bucket=bucket, Key=KEY, Body=bytes(1000))
+    client = S3Client(S3Access(proxy.url, SecretStr(ACCESS_KEY_ID), SecretStr(SECRET_ACCESS_KEY)))
+    proxy.faults = [Fault("cut_head")]
+    for use in (client.get(bucket, KEY), client.head(bucket, KEY), joined(client.stream(bucket, KEY, 0, None))):
+        with pytest.raises(BucketUnavailable, match="cut off"):
+            await use
+    with pytest.raises(BucketUnavailable, match="cut off"):
+        _ = [found async for found in client.list(bucket, "")]
+    await client.close()

@@ -1,0 +1,248 @@
+"""The whole service over a bucket: generating, showing, deleting, sweeping; one bucket or two; local copies."""
+
+import os
+import time
+from pathlib import Path
+from urllib.parse import unquote
+
+import orjson
+import pytest
+
+from benchmarks.gemini_standin import GeminiStandin
+from services.storage.names import record_key, stem_of
+from services.storage.owner import OWNER_KEY
+from services.worker import clean_copies
+from tests.conftest import OpenService
+from tests.history.shelf import WIDE
+from tests.support.buckets import BucketServer, bucket_settings
+from tests.support.fault_proxy import FaultProxy
+from tests.support.parts import open_parts
+from tests.support.service import RunningService
+
+CACHING = "public, max-age=31536000, immutable"
+
+
+async def open_over(
+    open_service: OpenService, gemini: GeminiStandin, url: str, bucket: str, **more: str
+) -> RunningService:
+    gemini.configure(pixels=(640, 480))
+    return await open_service(GOOGLE_GEMINI_BASE_URL=gemini.url, **WIDE, **bucket_settings(url, bucket, **more))
+
+
+def image_key(server: BucketServer, bucket: str, prefix: str = "users/") -> str:
+    """Of the only image there."""
+    (key,) = [key for key in server.keys(bucket, prefix) if key.endswith(".png")]
+    return key
+
+
+async def test_an_image_is_stored_shown_and_deleted(
+    open_service: OpenService, gemini: GeminiStandin, moto: BucketServer
+) -> None:
+    bucket = moto.new_bucket()
+    service = await open_over(open_service, gemini, moto.url, bucket)
+    guest = await service.guest()
+    made = await guest.image("a lighthouse", include_base64=True)
+    key = image_key(moto, bucket)
+    stored = moto.s3.get_object(Bucket=bucket, Key=key)
+    data = stored["Body"].read()
+    assert (stored["ContentType"], stored["CacheControl"]) == ("image/png", CACHING)
+    assert stored["Metadata"]["image-id"] == made["history_id"]
+    assert record_key(stem_of(key)) in moto.keys(bucket)
+
+    shown = await service.client.get(made["image_url"])
+    assert (shown.status_code, shown.content) == (200, data)
+    part = await service.client.get(made["image_url"], headers={"Range": "bytes=100-299"})
+    assert (part.status_code, part.content) == (206, data[100:300])
+    unchanged = await service.client.get(made["image_url"], headers={"If-None-Match": shown.headers["etag"]})
+    assert unchanged.status_code == 304
+    small = await service.client.get(made["thumbnail_url"])
+    assert (small.status_code, small.headers["content-type"]) == (200, "image/webp")
+    assert (await guest.history())["items"][0]["id"] == made["history_id"]
+
+    gone = await guest.client.delete(f"/api/history/{made['history_id']}", params={"final": "true"})
+    assert gone.status_code == 200
+    assert [key for key in moto.keys(bucket) if not key.startswith("logs/")] == [OWNER_KEY]
+    assert (await service.client.get(made["image_url"])).status_code == 404
+    assert list((service.data_dir / "spool").iterdir()) == []
+    assert not service.storage_dir.exists()
+
+
+async def test_bytes_that_are_gone_from_the_bucket_are_not_found(
+    open_service: OpenService, gemini: GeminiStandin, moto: BucketServer
+) -> None:
+    bucket = moto.new_bucket()
+    service = await open_over(open_service, gemini, moto.url, bucket)
+    made = await (await service.guest()).image()
+    moto.s3.delete_object(Bucket=bucket, Key=image_key(moto, bucket))
+    assert (await service.client.get(made["image_url"])).status_code == 404
+
+
+@pytest.mark.parametrize("prompt", ["可爱的猫 🐈 \n two lines", "灯" * 500, "a lighthouse & 100 % more"])
+async def test_any_prompt_is_kept_beside_the_object(
+    open_service: OpenService, gemini: GeminiStandin, moto: BucketServer, prompt: str
+) -> None:
+    bucket = moto.new_bucket()
+    service = await open_over(open_service, gemini, moto.url, bucket)
+    await (await service.guest()).image(prompt)
+    key = image_key(moto, bucket)
+    kept = moto.s3.head_object(Bucket=bucket, Key=key)["Metadata"]
+    assert len(kept["prompt"]) <= 1024
+    assert prompt.startswith(unquote(kept["prompt"]))
+    assert unquote(kept["prompt"])
+    assert kept["aspect-ratio"] == "16:9"
+    assert await service.container.storage.metadata(key) == kept
+
+
+async def test_metadata_of_the_old_app_is_read_in_its_own_spelling(
+    open_service: OpenService, gemini: GeminiStandin, moto: BucketServer
+) -> None:
+    bucket, key = moto.new_bucket(), "users/0123456789abcdef/2025/01/02/basic_101112_cat_a1b2c3.png"
+    old = {"aspect_ratio": "1:1", "created_at": "2025-01-02T10:11:12", "prompt": "a%20cat"}
+    moto.s3.put_object(Bucket=bucket, Key=key, Body=b"x", Metadata=old)
+    service = await open_over(open_service, gemini, moto.url, bucket)
+    assert await service.container.storage.metadata(key) == {
+        "aspect-ratio": "1:1", "created-at": "2025-01-02T10:11:12", "prompt": "a%20cat",
+    }  # fmt: skip
+
+
+async def test_a_public_bucket_holds_images_alone_and_is_linked_to(
+    open_service: OpenService, gemini: GeminiStandin, moto: BucketServer
+) -> None:
+    public, private = moto.new_bucket(), moto.new_bucket()
+    address = "https://images.example.org/a"
+    more = {"R2_PUBLIC_URL": f"{address}/", "R2_PRIVATE_BUCKET_NAME": private, "AUDIT_LOGGING_ENABLED": "true"}
+    service = await open_over(open_service, gemini, moto.url, public, **more)
+    guest = await service.guest()
+    made = await guest.image()
+    assert (await service.client.get(made["thumbnail_url"])).status_code == 200
+    key = image_key(moto, public)
+    assert made["image_url"] == f"{address}/{key}"
+    assert (await guest.history())["items"][0]["image_url"] == f"{address}/{key}"
+    assert made["thumbnail_url"].startswith(service.url)
+    assert {Path(key).suffix for key in moto.keys(public)} == {".png", ".webp"}
+    assert {Path(key).suffix for key in moto.keys(private)} == {".json"}
+    assert {key.partition("/")[0] for key in moto.keys(private)} == {"users", "logs", "config"}
+    policy = (await service.client.get("/")).headers["content-security-policy"]
+    assert "img-src 'self' data: blob: https://images.example.org;" in policy, "the page may show them"
+    own = await guest.client.get(f"/api/images/{made['history_id']}")
+    assert own.status_code == 200
+
+    gone = await guest.client.delete(f"/api/history/{made['history_id']}", params={"final": "true"})
+    assert gone.status_code == 200
+    assert moto.keys(public) == moto.keys(private, "users/") == []
+
+
+async def test_what_was_stored_before_there_were_two_buckets_is_still_read_and_deleted(
+    open_service: OpenService, gemini: GeminiStandin, moto: BucketServer
+) -> None:
+    public, private = moto.new_bucket(), moto.new_bucket()
+    for bucket, key, text in [(public, "users/a/1.json", b"old"), (public, "users/a/2.json", b"older"),
+                              (private, "users/a/2.json", b"new"), (public, "users/a/1.png", b"image")]:  # fmt: skip
+        moto.s3.put_object(Bucket=bucket, Key=key, Body=text)
+    more = {"R2_PUBLIC_URL": "https://images.example.org", "R2_PRIVATE_BUCKET_NAME": private}
+    storage = (await open_over(open_service, gemini, moto.url, public, **more)).container.storage
+    assert await storage.get("users/a/1.json") == b"old"
+    assert await storage.get("users/a/2.json") == b"new"
+    found = [(info.key, info.size) async for info in storage.list("users/")]
+    assert found == [("users/a/1.json", 3), ("users/a/1.png", 5), ("users/a/2.json", 3)]
+    await storage.delete("users/a/2.json")
+    assert moto.keys(public) == ["users/a/1.json", "users/a/1.png"]
+    assert moto.keys(private, "users/") == []
+
+
+async def test_what_a_dead_process_left_is_finished_or_cleared_away(
+    redis_url: str, empty_database: Path, tmp_path: Path, moto: BucketServer
+) -> None:
+    bucket = moto.new_bucket()
+    environment = {
+        "DATA_DIR": str(tmp_path / "data"), "REDIS_URL": redis_url, "TRIAL_COOLDOWN_SECONDS": "0",
+        "REQUEST_TIMEOUT_SECONDS": "1", "RESERVATION_GRACE_SECONDS": "0", **bucket_settings(moto.url, bucket),
+    }  # fmt: skip
+    async with open_parts(environment, empty_database) as parts:
+        whole, bytes_alone = await parts.reserve(), await parts.reserve()
+        await parts.store(whole)
+        await parts.store(bytes_alone)
+        moto.s3.delete_object(Bucket=bucket, Key=record_key(bytes_alone.note))
+        await parts.until_expired(2)
+        assert await parts.recovery.sweep() == 2
+        day = whole.day
+        assert (await parts.ledger(day)).pool == 1 == (await parts.counters(day)).pool
+    kept = {record_key(whole.note), f"{whole.note}.png"}
+    assert set(moto.keys(bucket, "users/")) == kept
+
+
+async def test_a_local_copy_is_read_first_and_the_bucket_is_the_truth(
+    open_service: OpenService, gemini: GeminiStandin, moto: BucketServer, proxy: FaultProxy
+) -> None:
+    bucket = moto.new_bucket()
+    service = await open_over(open_service, gemini, proxy.url, bucket, LOCAL_RETENTION_DAYS="2")
+    guest = await service.guest()
+    made = await guest.image()
+    data = (await service.client.get(made["image_url"])).content
+    await service.client.get(made["thumbnail_url"])
+    copies = service.data_dir / "copies"
+    files = sorted(path for path in copies.rglob("*") if path.is_file())
+    assert {path.suffix for path in files} == {".png", ".webp"}
+    key = image_key(moto, bucket)
+    assert (copies / key).read_bytes() == data == moto.s3.get_object(Bucket=bucket, Key=key)["Body"].read()
+
+    await proxy.go_away()
+    assert (await service.client.get(made["image_url"])).content == data
+    assert (await service.client.get(made["thumbnail_url"])).status_code == 200
+    await proxy.listen()
+
+    long_ago = time.time() - 2 * 86_400 - 60
+    for path in files:
+        os.utime(path, (long_ago, long_ago))
+    young = copies / "users" / "a" / "young.png"
+    young.parent.mkdir()
+    young.write_bytes(b"x")
+    assert await clean_copies({"container": service.container}) == 2
+    assert [path for path in copies.rglob("*") if path.is_file()] == [young]
+    assert not (copies / key).parent.exists()
+    assert (await service.client.get(made["image_url"])).content == data
+
+
+async def test_deleting_takes_the_local_copy_too(
+    open_service: OpenService, gemini: GeminiStandin, moto: BucketServer
+) -> None:
+    bucket = moto.new_bucket()
+    service = await open_over(open_service, gemini, moto.url, bucket, LOCAL_RETENTION_DAYS="2")
+    guest = await service.guest()
+    made = await guest.image()
+    await service.client.get(made["thumbnail_url"])
+    await guest.client.delete(f"/api/history/{made['history_id']}", params={"final": "true"})
+    assert [path for path in (service.data_dir / "copies").rglob("*") if path.is_file()] == []
+
+
+async def test_a_disk_that_takes_no_copies_costs_nothing_but_speed(
+    open_service: OpenService, gemini: GeminiStandin, moto: BucketServer
+) -> None:
+    bucket = moto.new_bucket()
+    service = await open_over(open_service, gemini, moto.url, bucket, LOCAL_RETENTION_DAYS="2")
+    (service.data_dir / "copies").rmdir()
+    (service.data_dir / "copies").write_bytes(b"")
+    guest = await service.guest()
+    made = await guest.image()
+    assert (await service.client.get(made["image_url"])).status_code == 200
+    assert await guest.used() == 1
+
+
+async def test_the_health_report_names_the_bucket(
+    open_service: OpenService, gemini: GeminiStandin, moto: BucketServer
+) -> None:
+    service = await open_over(open_service, gemini, moto.url, moto.new_bucket())
+    report = (await service.client.get("/api/health/detailed")).json()
+    part = report["components"]["r2_storage"]
+    assert (part["status"], part["backend"]) == ("healthy", "s3")
+
+
+async def test_the_audit_log_is_in_the_bucket(
+    open_service: OpenService, gemini: GeminiStandin, moto: BucketServer
+) -> None:
+    bucket = moto.new_bucket()
+    service = await open_over(open_service, gemini, moto.url, bucket)
+    await (await service.guest()).image()
+    (key,) = moto.keys(bucket, "logs/content_moderation/")
+    entry = orjson.loads(moto.s3.get_object(Bucket=bucket, Key=key)["Body"].read())
+    assert "prompt" not in entry
