@@ -146,7 +146,8 @@ def _mark(connection: Connection, which: ColumnElement[bool], limit: int, delete
     """
     chosen = select(images.c.id).where(which).limit(limit).with_for_update().cte("chosen")
     marking = update(images).where(images.c.id.in_(select(chosen.c.id))).values(deleted_at=deleted_at)
-    return connection.execute(marking).rowcount
+    # Counted by what comes back: SQLite's driver tells no number of rows of a statement that begins with WITH.
+    return len(connection.execute(marking.returning(images.c.id)).all())
 
 
 def _listed(user_id: str, image_ids: Collection[str]) -> ColumnElement[bool]:
