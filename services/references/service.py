@@ -3,7 +3,6 @@
 import functools
 import hashlib
 import os
-import struct
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from pathlib import Path
@@ -11,6 +10,7 @@ from pathlib import Path
 from PIL import Image as Pixels
 
 from core.errors import FieldProblem
+from core.pictures import BROKEN_PICTURE
 from core.settings import StorageSettings
 from services.references import gif, jpeg, png, webp
 from services.references.errors import UnsupportedImage
@@ -121,15 +121,7 @@ def _frame_of_gif(image: ReferenceImage, target: Path) -> ReferenceImage:
             picture.load()
             still = picture if picture.mode in {"L", "P", "RGB", "RGBA"} else picture.convert("RGBA")
             still.info = {name: value for name, value in picture.info.items() if name == "transparency"}
-    except (
-        OSError,
-        EOFError,
-        SyntaxError,
-        ValueError,
-        IndexError,
-        struct.error,
-        Pixels.DecompressionBombError,
-    ) as wrong:
+    except BROKEN_PICTURE as wrong:
         raise Refused("image_damaged") from wrong
     still.save(target, "PNG", compress_level=1)
     return ReferenceImage(target, "image/png", still.width, still.height, 1, target.stat().st_size)

@@ -4,12 +4,12 @@ No AI and no understanding: enough to see which images arrived, in which order, 
 """
 
 import math
-import struct
 from collections.abc import Sequence
 
 from PIL import Image, ImageDraw, ImageFilter, ImageOps, ImageStat
 
 from core.errors import FieldProblem
+from core.pictures import BROKEN_PICTURE
 from services.references.errors import UnsupportedImage
 from services.references.models import ReferenceImage
 
@@ -62,15 +62,7 @@ def _opened(index: int, reference: ReferenceImage, size: Size) -> Image.Image:
             if wanted < 1:
                 small.thumbnail((small.width * wanted, small.height * wanted), reducing_gap=2.0)
             fitted = ImageOps.fit(ImageOps.exif_transpose(small).convert("RGBA"), size)
-    except (
-        OSError,
-        EOFError,
-        SyntaxError,
-        ValueError,
-        IndexError,
-        struct.error,
-        Image.DecompressionBombError,
-    ) as wrong:
+    except BROKEN_PICTURE as wrong:
         raise UnsupportedImage([FieldProblem(f"images.{index}", "image_damaged")]) from wrong
     flat = Image.new("RGB", size, (255, 255, 255))
     flat.paste(fitted, mask=fitted.getchannel("A"))
