@@ -7,7 +7,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from api.schemas.auth import UserRead
 from api.schemas.common import MAX_OFFSET, RequestModel, ShortText, Timestamp
 from core.clock import utc
-from services.accounts.directory import UserChange, UserPage
+from core.paging import Page
+from services.accounts.directory import UserChange
 from services.accounts.models import Role, User, UserFilter
 
 
@@ -59,7 +60,7 @@ class AccountsRead(BaseModel):
     has_more: bool
 
     @classmethod
-    def of(cls, page: UserPage) -> Self:
+    def of(cls, page: Page[User]) -> Self:
         return cls(
             items=[AccountRead.of(user) for user in page.items],
             total=page.total,

@@ -11,8 +11,9 @@ from pydantic_core import PydanticCustomError
 
 from api.schemas.common import MAX_OFFSET, RequestModel, ShortText, Timestamp
 from core.clock import from_datetime, rfc3339
+from core.paging import Page
 from services.history.links import LinkService
-from services.history.models import HistoryFilter, Image, ListedImage, Page, Sort
+from services.history.models import HistoryFilter, Image, ListedImage, Sort
 
 Mode = Literal["basic", "search", "blend", "style", "batch", "chat", "edit"]
 MAX_KNOWN_ENTRIES = 2048  # of some 2 KB
@@ -136,7 +137,7 @@ class HistoryRead(BaseModel):
     has_more: bool
 
     @staticmethod
-    def json_of(page: Page, links: LinkService, base_url: str, now: int) -> bytes:
+    def json_of(page: Page[ListedImage], links: LinkService, base_url: str, now: int) -> bytes:
         """The body of a page. It is asked for more than anything else, so no model is built only to be taken apart."""
         expires_at = links.expires_at(now)
         return orjson.dumps(

@@ -8,26 +8,13 @@ from core.clients.database import Database
 from core.clock import now_ms
 from core.errors import FieldProblem, NotFound, ValidationFailed
 from core.logging import get_logger
+from core.paging import Page
 from services.accounts.models import Caller, Role, User, UserFilter
 from services.accounts.roles import AdminPolicy
 from services.accounts.sessions import SessionStore
 from services.accounts.users import change_user, get_user, search_users
 
 log = get_logger(__name__)
-
-
-@dataclass(frozen=True)
-class UserPage:
-    """`total` counts all that fit the filter, not only this page."""
-
-    items: tuple[User, ...]
-    total: int
-    limit: int
-    offset: int
-
-    @property
-    def has_more(self) -> bool:
-        return self.offset + len(self.items) < self.total
 
 
 @dataclass(frozen=True)
@@ -44,9 +31,9 @@ class UserDirectory:
         self._sessions = sessions
         self._policy = policy
 
-    async def search(self, where: UserFilter, limit: int, offset: int) -> UserPage:
+    async def search(self, where: UserFilter, limit: int, offset: int) -> Page[User]:
         items, total = await self._database.read(lambda connection: search_users(connection, where, limit, offset))
-        return UserPage(tuple(items), total, limit, offset)
+        return Page(tuple(items), total, limit, offset)
 
     async def change(self, admin: Caller, user_id: str, change: UserChange) -> User:
         """Change somebody's role, or keep them out; it holds for their live sessions at once.

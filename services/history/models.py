@@ -83,17 +83,3 @@ class HistoryFilter:
     favorites_only: bool = False
     date_from: Milliseconds | None = None
     date_to: Milliseconds | None = None
-
-
-@dataclass(frozen=True)
-class Page:
-    """`total` counts all that fit the filter, not only this page."""
-
-    items: tuple[ListedImage, ...]
-    total: int
-    limit: int
-    offset: int
-
-    @property
-    def has_more(self) -> bool:
-        return self.offset + len(self.items) < self.total

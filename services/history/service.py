@@ -12,9 +12,10 @@ from core.clock import now_ms
 from core.errors import InternalError, NotFound, StorageUnavailable
 from core.failpoints import FailPoints
 from core.ids import new_id
+from core.paging import Page
 from core.settings import StorageSettings
 from services.history import batches, store, trash
-from services.history.models import HistoryFilter, Image, Page, Sort
+from services.history.models import HistoryFilter, Image, ListedImage, Sort
 from services.history.record_changes import RecordChanges
 from services.history.removal import Remover
 from services.history.trash import Clearance, Doomed, Scope
@@ -59,7 +60,7 @@ class HistoryService:
             return False
         return True
 
-    async def page(self, user_id: str, where: HistoryFilter, sort: Sort, limit: int, offset: int) -> Page:
+    async def page(self, user_id: str, where: HistoryFilter, sort: Sort, limit: int, offset: int) -> Page[ListedImage]:
         statement, values = self._pages.page(user_id, where, sort, limit, offset)
         items, total = store.page_of(await self._database.row(statement, values))
         return Page(items, total, limit, offset)
