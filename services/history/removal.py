@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from functools import partial
 
 from core.clients.database import Database
 from core.errors import StorageUnavailable
@@ -34,7 +35,7 @@ class Remover:
             gone = [image.id for image, is_gone in zip(some, outcomes, strict=True) if is_gone]
             left += [image for image, is_gone in zip(some, outcomes, strict=True) if not is_gone]
             self._fail_points.reach("objects_removed")
-            await self._database.write(lambda connection, gone=gone: trash.remove_rows(connection, gone))  # type: ignore[misc]
+            await self._database.write(partial(trash.remove_rows, image_ids=gone))
             self._fail_points.reach("rows_removed")
         return left
 

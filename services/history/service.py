@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncGenerator, Callable, Collection, Sequence
+from functools import partial
 
 from sqlalchemy import Connection
 from sqlalchemy.exc import IntegrityError
@@ -70,9 +71,7 @@ class HistoryService:
         after: Image | None = None
         while True:
             some = await self._database.read(
-                lambda connection, after=after: batches.next_listed(  # type: ignore[misc]
-                    connection, user_id, where, after, READ_BATCH
-                )
+                partial(batches.next_listed, user_id=user_id, where=where, after=after, limit=READ_BATCH)
             )
             for image in some:
                 yield image
@@ -85,9 +84,7 @@ class HistoryService:
         wanted = list(dict.fromkeys(image_ids))
         for start in range(0, len(wanted), READ_BATCH):
             some = wanted[start : start + READ_BATCH]
-            found = await self._database.read(
-                lambda connection, some=some: batches.listed_by_id(connection, user_id, some)  # type: ignore[misc]
-            )
+            found = await self._database.read(partial(batches.listed_by_id, user_id=user_id, image_ids=some))
             for image_id in some:
                 if image_id in found:
                     yield found[image_id]
@@ -183,9 +180,7 @@ class HistoryService:
         while len(stuck) < PURGE_BATCH:
             now = now_ms()
             due = await self._database.write(
-                lambda connection, now=now: trash.take_due(  # type: ignore[misc]
-                    connection, now, now - self._trash_ms, PURGE_BATCH, without=stuck
-                )
+                partial(trash.take_due, now=now, trashed_before=now - self._trash_ms, limit=PURGE_BATCH, without=stuck)
             )
             self._fail_points.reach("due_taken")
             left = await self._remover.remove(due)
