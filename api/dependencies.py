@@ -114,8 +114,9 @@ async def reading_caller(request: Request, bearer: Bearer) -> Caller:
     return await _admitted(request, services_of(request), bearer.credentials, "read")
 
 
-async def making_caller(request: Request, services: Services, bearer: Bearer) -> Caller | None:
+async def making_caller(request: Request, bearer: Bearer) -> Caller | None:
     """A caller, or nobody, on a route that makes something."""
+    services = services_of(request)
     if bearer is None:
         no_other_scheme(request)
         await count_request(request, services, client_address(request), _limit(services, "default"))
@@ -156,12 +157,12 @@ def checked_key(key: str) -> SecretStr:
 
 
 async def own_key(
-    services: Services, caller: MakingCaller, key: Annotated[str | None, Security(_own_key)]
+    request: Request, caller: MakingCaller, key: Annotated[str | None, Security(_own_key)]
 ) -> SecretStr | None:
     """The caller's own Google key: from this request, else the saved one. Raises InvalidApiKey."""
     if key:
         return checked_key(key)
-    return None if caller is None else services.own_keys.of(caller)
+    return None if caller is None else services_of(request).own_keys.of(caller)
 
 
 async def key_beside(

@@ -57,17 +57,16 @@ _CAN_HAPPEN = (
 GENERATION_ERRORS = errors(*_CAN_HAPPEN)
 
 
-@router.post("/basic", responses=GENERATION_ERRORS)
+@router.post("/basic", response_model=Envelope[GeneratedRead], responses=GENERATION_ERRORS)
 async def generate_basic(
     request: Request,
-    response: Response,
     body: BasicBody,
     services: Services,
     caller: MakingCaller,
     own_key: OwnKey,
     base_url: BaseUrl,
     key: IdempotencyHeader,
-) -> Envelope[GeneratedRead]:
+) -> Response:
     """Text to image. Anonymous callers bring their own key, and nothing is kept then."""
     defaults = services.settings.defaults
     command = GenerationCommand(
@@ -88,20 +87,19 @@ async def generate_basic(
         include_bytes=body.include_base64 or caller is None,
         idempotency=idempotency_of(caller, key, "basic", body),
     )
-    return await _answer(command, request, response, services, base_url)
+    return await _answer(command, request, services, base_url)
 
 
-@router.post("/search", responses=GENERATION_ERRORS)
+@router.post("/search", response_model=Envelope[GeneratedRead], responses=GENERATION_ERRORS)
 async def generate_search(
     request: Request,
-    response: Response,
     body: SearchBody,
     services: Services,
     caller: MakingCaller,
     own_key: OwnKey,
     base_url: BaseUrl,
     key: IdempotencyHeader,
-) -> Envelope[GeneratedRead]:
+) -> Response:
     """Text to image, grounded in a search, with its sources; always 1K."""
     defaults = services.settings.defaults
     command = GenerationCommand(
@@ -119,19 +117,23 @@ async def generate_search(
         include_bytes=body.include_base64 or caller is None,
         idempotency=idempotency_of(caller, key, "search", body),
     )
-    return await _answer(command, request, response, services, base_url)
+    return await _answer(command, request, services, base_url)
 
 
-@router.post("/blend", responses=errors(*_CAN_HAPPEN, UnsupportedImage), openapi_extra=BLEND_BODY)
+@router.post(
+    "/blend",
+    response_model=Envelope[GeneratedRead],
+    responses=errors(*_CAN_HAPPEN, UnsupportedImage),
+    openapi_extra=BLEND_BODY,
+)
 async def generate_blend(
     request: Request,
-    response: Response,
     services: Services,
     caller: MakingCaller,
     own_key: OwnKey,
     base_url: BaseUrl,
     given: BlendRequest,
-) -> Envelope[GeneratedRead]:
+) -> Response:
     """1–14 images and a prompt to one image, or the first image in the style of the second; always 1K."""
     body = given.body
     command = GenerationCommand(
@@ -150,7 +152,7 @@ async def generate_blend(
         references=given.references,
         idempotency=given.idempotency,
     )
-    return await _answer(command, request, response, services, base_url)
+    return await _answer(command, request, services, base_url)
 
 
 @router.get("/estimate", responses=errors(Unauthorized, InvalidApiKey, RateLimited))
@@ -170,17 +172,16 @@ async def estimate_cost(
     return Envelope(data=EstimateRead.of(found), execution_time_ms=round((time.perf_counter() - started) * 1000))
 
 
-async def _answer(
-    command: GenerationCommand, request: Request, response: Response, services: Container, base_url: str
-) -> Envelope[GeneratedRead]:
+async def _answer(command: GenerationCommand, request: Request, services: Container, base_url: str) -> Response:
     """Through the pipeline. The time that is answered counts from here: until then the body was on its way."""
     started = time.perf_counter()
     generated = await services.generation.generate(command, _connected(request))
-    response.headers.update(answer_headers(generated))
-    return Envelope(
+    envelope = Envelope[GeneratedRead](
         data=GeneratedRead.of(generated, services.links, base_url, now_ms()),
         execution_time_ms=round((time.perf_counter() - started) * 1000),
     )
+    # Written here: FastAPI would hold what was just made against its model once more.
+    return Response(envelope.model_dump_json(), headers=answer_headers(generated), media_type="application/json")
 
 
 def _resolution(query: EstimateQuery, default: str) -> str:

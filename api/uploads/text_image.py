@@ -48,7 +48,8 @@ class TextImage:
 
     def _decode(self, text: bytes) -> None:
         try:
-            self._uploads.write(self.index, self._base64.feed(text))
+            for data in self._base64.feed(text):
+                self._uploads.write(self.index, data)
         except DamagedBase64 as error:
             raise self._refused("bad_base64") from error
 

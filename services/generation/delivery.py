@@ -6,46 +6,31 @@ import itertools
 import urllib.parse
 from concurrent.futures import Executor
 from dataclasses import replace
-from pathlib import Path
-
-from PIL import Image as Pixels
-from PIL import UnidentifiedImageError
+from functools import partial
 
 from core.clock import rfc3339
-from core.errors import AppError, StorageUnavailable
+from core.errors import StorageUnavailable
 from core.failpoints import FailPoints
 from core.ids import derived_id
 from core.logging import get_logger
-from services.generation.models import ImageFacts
 from services.history.models import Image
 from services.history.records import BrokenRecord, Record, read_record, write_record
 from services.history.service import HistoryService
 from services.providers.base import SpooledImage
-from services.providers.errors import ProviderUnavailable
 from services.quota.models import Reservation
 from services.quota.service import QuotaService
-from services.storage.base import Storage
+from services.storage.base import ImageWithRecord, Storage
 from services.storage.errors import MaybeStored, ObjectExists, ObjectNotFound
 from services.storage.names import EXTENSIONS, other_stem, record_key, stem_of
 
 NAME_TRIES = 4
 METADATA_PROMPT_BYTES = 1024
-MIME_TYPES = {"PNG": "image/png", "JPEG": "image/jpeg", "WEBP": "image/webp"}
 
 log = get_logger(__name__)
 
 
 class LeftBehind(StorageUnavailable):
     """What was stored of an image could not be taken back; it is found again by its call's reservation."""
-
-
-def probe(path: Path) -> ImageFacts:
-    """Read format and size from the head of a file. Raises ProviderUnavailable when it is no image that we keep."""
-    try:
-        with Pixels.open(path, formats=tuple(MIME_TYPES)) as picture:
-            return ImageFacts(MIME_TYPES[picture.format or ""], picture.width, picture.height)
-    except (UnidentifiedImageError, KeyError, ValueError, SyntaxError, Pixels.DecompressionBombError) as error:
-        raise ProviderUnavailable(f"the provider sent no image: {error}", retryable=False) from error
 
 
 class ImageKeeper:
@@ -62,9 +47,6 @@ class ImageKeeper:
         self._history = history
         self._quota = quota
         self._threads = threads
-
-    async def probe(self, spooled: SpooledImage) -> ImageFacts:
-        return await asyncio.get_running_loop().run_in_executor(self._threads, probe, spooled.path)
 
     async def read(self, spooled: SpooledImage) -> bytes:
         """The bytes of an image that is not kept."""
@@ -132,28 +114,20 @@ class ImageKeeper:
             await self._storage.delete(f"{stem}.{extension}")
 
     async def _store_under(self, image: Image, spooled: SpooledImage, reservation: Reservation) -> Record:
-        metadata = object_metadata(image)
+        record = Record(image, reservation if reservation.is_metered else None)
+        pair = ImageWithRecord(
+            key=image.key,
+            path=spooled.path,
+            content_type=image.mime_type,
+            metadata=object_metadata(image),
+            record_key=record_key(stem_of(image.key)),
+            record=write_record(record),
+        )
         try:
-            await self._storage.put_file(image.key, spooled.path, content_type=image.mime_type, metadata=metadata)
+            await self._storage.put_image(pair, between=partial(self._fail_points.reach, "bytes_stored"))
         except MaybeStored as error:
             raise LeftBehind(str(error)) from error
-        self._fail_points.reach("bytes_stored")
-        record = Record(image, reservation if reservation.is_metered else None)
-        key = record_key(stem_of(image.key))
-        try:
-            await self._storage.put(key, write_record(record), content_type="application/json")
-        except AppError:
-            # The record too: a bucket may have taken it and lost the answer, and a record without bytes must not stay.
-            await self._take_back(key, image.key)
-            raise
         return record
-
-    async def _take_back(self, *keys: str) -> None:
-        try:
-            for key in keys:
-                await self._storage.delete(key)
-        except StorageUnavailable as error:
-            raise LeftBehind(str(error)) from error
 
 
 def object_metadata(image: Image) -> dict[str, str]:

@@ -10,7 +10,7 @@ from services.accounts.models import Caller
 from services.history.models import Image
 from services.history.records import Record
 from services.idempotency import Call, IdempotencyKey
-from services.providers.base import Capability, ImageRequest, ImageResult, Model, SafetyLevel
+from services.providers.base import Capability, ImageFacts, ImageRequest, ImageResult, Model, SafetyLevel
 from services.providers.service import Route
 from services.quota.models import Reservation
 from services.references.models import ReferenceImage
@@ -65,19 +65,6 @@ class Work:
 
 
 @dataclass(frozen=True)
-class ImageFacts:
-    """What the bytes themselves say. Sizes in pixels."""
-
-    mime_type: str
-    width: int
-    height: int
-
-    @classmethod
-    def of(cls, image: Image) -> Self:
-        return cls(image.mime_type, image.width, image.height)
-
-
-@dataclass(frozen=True)
 class Generated:
     """A made image. `image` None: not kept, `data` has the bytes. `duration` in seconds.
 
@@ -101,7 +88,7 @@ class Generated:
     def of_image(cls, image: Image, data: bytes | None, *, lifecycle: Model | None, replayed: bool) -> Self:
         return cls(
             image=image,
-            facts=ImageFacts.of(image),
+            facts=ImageFacts(image.mime_type, image.width, image.height),
             data=data,
             text_response=image.text_response,
             thinking=image.thinking,
@@ -127,14 +114,13 @@ class Passing:
     """An image for a caller who keeps nothing here."""
 
     result: ImageResult
-    facts: ImageFacts
     duration: float
     data: bytes
 
     def answer(self, model: Model) -> Generated:
         return Generated(
             image=None,
-            facts=self.facts,
+            facts=self.result.image.facts,
             data=self.data,
             text_response=self.result.text_response,
             thinking=self.result.thinking,

@@ -25,7 +25,6 @@ from services.generation.models import (
     CAPABILITIES,
     Generated,
     GenerationCommand,
-    ImageFacts,
     Kept,
     Passing,
     Work,
@@ -242,12 +241,10 @@ class GenerationService:
         self._fail_points.reach("answered")
         spooled, command, reservation = result.image, work.command, work.reservation
         try:
-            with self._step("probe"):
-                facts = await self._keeper.probe(spooled)
             if command.caller is None or reservation is None:
-                return Passing(result, facts, duration, await self._keeper.read(spooled))
+                return Passing(result, duration, await self._keeper.read(spooled))
             data = await self._keeper.read(spooled) if command.include_bytes else None
-            draft = self._draft(work, command.caller, reservation, result, facts, duration)
+            draft = self._draft(work, command.caller, reservation, result, duration)
             with self._step("store"):
                 return Kept(await self._keeper.store(draft, spooled, reservation), data)
         finally:
@@ -276,10 +273,9 @@ class GenerationService:
         caller: Caller,
         reservation: Reservation,
         result: ImageResult,
-        facts: ImageFacts,
         duration: float,
     ) -> Image:
-        command, now = work.command, now_ms()
+        command, facts, now = work.command, result.image.facts, now_ms()
         return Image(
             id=derived_id("img", work.call.id, 0),
             user_id=caller.user_id,

@@ -83,12 +83,21 @@ class ImageRequest:
 
 
 @dataclass(frozen=True)
+class ImageFacts:
+    """What the bytes themselves say. Sizes in pixels."""
+
+    mime_type: str
+    width: int
+    height: int
+
+
+@dataclass(frozen=True)
 class SpooledImage:
     """The provider's own bytes, in a file that its receiver must store or remove. `size` in bytes."""
 
     path: Path
-    mime_type: str
     size: int
+    facts: ImageFacts
 
     def remove(self) -> None:
         self.path.unlink(missing_ok=True)

@@ -17,7 +17,7 @@ from yarl import URL
 
 from core.clients.proxies import proxy_for
 from services.moderation.errors import ContentBlocked
-from services.providers.base import ImageRequest, ImageResult, Model, SpooledImage
+from services.providers.base import ImageRequest, ImageResult, Model
 from services.providers.errors import (
     InvalidApiKey,
     NoImage,
@@ -31,6 +31,7 @@ from services.providers.errors import (
 )
 from services.providers.gemini_request import Body
 from services.providers.inline_data import AnswerTooLarge, BrokenAnswer, InlineDataReader, Payload
+from services.providers.spooled import spooled_image
 from services.storage.spool import Spool
 from services.storage.threads import on_disk
 
@@ -39,7 +40,7 @@ MAX_IMAGES = 32  # thoughts included
 MAX_IMAGE_BYTES = 64 * 1024 * 1024
 MAX_REST_BYTES = 16 * 1024 * 1024  # texts and thought signatures
 MAX_ERROR_BYTES = 64 * 1024
-FLUSH_BYTES = 512 * 1024
+FLUSH_BYTES = 2 * 1024 * 1024
 UNWRITTEN_BYTES = 8 * 1024 * 1024
 CONNECT_SECONDS = 10
 MAX_REASON_CHARACTERS = 300
@@ -81,8 +82,7 @@ class GeminiProvider:
             self._spool, max_payloads=MAX_IMAGES, max_payload_bytes=MAX_IMAGE_BYTES, max_rest_bytes=MAX_REST_BYTES
         )
         try:
-            answer, payloads = await self._post(url, request.api_key, Body(request), reader)
-            return _result(answer, payloads)
+            return await self._post(url, request.api_key, Body(request), reader)
         except BaseException:
             # Also when the call is cancelled or runs out of time: no file may stay behind.
             reader.discard()
@@ -103,9 +103,7 @@ class GeminiProvider:
     async def close(self) -> None:
         await self._session.close()
 
-    async def _post(
-        self, url: str, api_key: SecretStr, body: Body, reader: InlineDataReader
-    ) -> tuple[Any, list[Payload]]:
+    async def _post(self, url: str, api_key: SecretStr, body: Body, reader: InlineDataReader) -> ImageResult:
         headers = {
             "x-goog-api-key": api_key.get_secret_value(),
             "content-type": "application/json",
@@ -129,10 +127,10 @@ class GeminiProvider:
         except aiohttp.ClientError as error:
             raise ProviderConnection(f"{type(error).__name__}: {error}") from error
 
-    async def _read(self, response: aiohttp.ClientResponse, reader: InlineDataReader) -> tuple[Any, list[Payload]]:
-        """Decode as it arrives, and write half a megabyte at a time in a thread: the disk may be slow, the event loop
-        may not, and a thread for each piece would cost more than the decoding (docs/adr/0003). Many answers at once
-        share what may wait in memory.
+    async def _read(self, response: aiohttp.ClientResponse, reader: InlineDataReader) -> ImageResult:
+        """Decode as it arrives, and write two megabytes at a time in a thread: the disk may be slow, the event loop may
+        not, and each hand-over to a thread costs as much as decoding a tenth of an image (docs/adr/0003). Many answers
+        at once share what may wait in memory.
         """
         self._reading += 1
         try:
@@ -140,7 +138,7 @@ class GeminiProvider:
                 reader.feed(piece)
                 if reader.unwritten >= min(FLUSH_BYTES, UNWRITTEN_BYTES // self._reading):
                     await on_disk(self._threads, reader.flush)
-            return await on_disk(self._threads, reader.finish)
+            return await on_disk(self._threads, lambda: _result(*reader.finish()))
         finally:
             self._reading -= 1
 
@@ -173,7 +171,7 @@ def _result(answer: Any, payloads: list[Payload]) -> ImageResult:
 
 
 def _pick(answer: Any, payloads: list[Payload]) -> ImageResult:
-    """Images that are thoughts are dropped."""
+    """Images that are thoughts are dropped. Works on files, so it belongs in a thread."""
     candidates = answer.get("candidates") or []
     candidate = candidates[0] if candidates else {}
     parts = (candidate.get("content") or {}).get("parts") or []
@@ -189,7 +187,7 @@ def _pick(answer: Any, payloads: list[Payload]) -> ImageResult:
             payload.path.unlink(missing_ok=True)
     kept = payloads[index]
     return ImageResult(
-        image=SpooledImage(kept.path, image.get("mimeType", "image/png"), kept.size),
+        image=spooled_image(kept.path, kept.size, kept.head),
         text_response=text,
         thinking=_texts(parts, thought=True),
         search_sources=_search_sources(candidate),

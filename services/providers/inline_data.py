@@ -30,8 +30,11 @@ class AnswerTooLarge(Exception):
 
 @dataclass(frozen=True)
 class Payload:
+    """`head`: how the file begins. `size` in bytes."""
+
     path: Path
     size: int
+    head: bytes
 
 
 class _PayloadFile(SpoolFile):
@@ -43,14 +46,15 @@ class _PayloadFile(SpoolFile):
 
     def feed(self, text: bytes) -> int:
         """Answers how many bytes this piece became. Raises BrokenAnswer or AnswerTooLarge."""
+        before = self.size
         try:
-            data = self._base64.feed(text)
-            self.write(data)
+            for data in self._base64.feed(text):
+                self.write(data)
         except DamagedBase64 as error:
             raise BrokenAnswer(str(error)) from error
         except SpoolFileTooLarge as error:
             raise AnswerTooLarge(f"an image {error}") from error
-        return len(data)
+        return self.size - before
 
     def end(self) -> Payload:
         """No more comes; `flush` and `close` are still to be called."""
@@ -58,7 +62,7 @@ class _PayloadFile(SpoolFile):
             self._base64.end()
         except DamagedBase64 as error:
             raise BrokenAnswer(str(error)) from error
-        return Payload(self.path, self.size)
+        return Payload(self.path, self.size, self.head)
 
 
 class InlineDataReader:

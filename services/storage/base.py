@@ -5,7 +5,7 @@ Every method raises StorageUnavailable when the bucket or the disk fails, and Va
 out of the storage; so do the others but `list` for a key of two spellings, such as `a//b`.
 """
 
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -22,6 +22,18 @@ class ObjectInfo:
     modified_at: Milliseconds
 
 
+@dataclass(frozen=True)
+class ImageWithRecord:
+    """A spooled file, and the JSON record that stands beside it."""
+
+    key: str
+    path: Path
+    content_type: str
+    metadata: Mapping[str, str]
+    record_key: str
+    record: bytes
+
+
 class Storage(Protocol):
     @property
     def backend(self) -> str:
@@ -36,6 +48,12 @@ class Storage(Protocol):
         """Store a spooled file under a new key and remove it. Raises ObjectExists, and then the file is still there.
 
         When the storage fails nothing is stored, or, if that is not certain, it raises MaybeStored.
+        """
+
+    async def put_image(self, image: ImageWithRecord, *, between: Callable[[], None]) -> None:
+        """Store a file as `put_file` does, call `between`, then store its record: both, or neither.
+
+        Raises as `put_file`, MaybeStored also where what was stored could not be taken back.
         """
 
     async def get(self, key: str) -> bytes:

@@ -8,12 +8,12 @@ import asyncio
 import contextlib
 import os
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from pathlib import Path
 
 from core.errors import StorageUnavailable
 from core.logging import get_logger
-from services.storage.base import ObjectInfo, Storage
+from services.storage.base import ImageWithRecord, ObjectInfo, Storage
 from services.storage.errors import ObjectExists, ObjectNotFound
 from services.storage.keys import holds_image
 from services.storage.local import LocalStorage
@@ -44,15 +44,12 @@ class CopyingStorage:
     async def put_file(
         self, key: str, path: Path, *, content_type: str, metadata: Mapping[str, str] | None = None
     ) -> None:
-        draft = self._spool.new_path()
-        with contextlib.suppress(OSError):  # told of below, where the second name is missing
-            # The first name goes with the put; so the bytes are not copied.
-            await asyncio.to_thread(os.link, path, draft)
-        try:
+        async with self._copying(key, path, content_type):
             await self._bucket.put_file(key, path, content_type=content_type, metadata=metadata)
-            await self._keep(key, draft, content_type)
-        finally:
-            draft.unlink(missing_ok=True)
+
+    async def put_image(self, image: ImageWithRecord, *, between: Callable[[], None]) -> None:
+        async with self._copying(image.key, image.path, image.content_type):
+            await self._bucket.put_image(image, between=between)
 
     async def get(self, key: str) -> bytes:
         if holds_image(key):
@@ -90,6 +87,19 @@ class CopyingStorage:
 
     async def check(self) -> None:
         await self._bucket.check()
+
+    @contextlib.asynccontextmanager
+    async def _copying(self, key: str, path: Path, content_type: str) -> AsyncIterator[None]:
+        """Keep a copy of the file at `path` when the bucket has taken it."""
+        draft = self._spool.new_path()
+        with contextlib.suppress(OSError):  # told of below, where the second name is missing
+            # The first name goes with the put; so the bytes are not copied.
+            await asyncio.to_thread(os.link, path, draft)
+        try:
+            yield
+            await self._keep(key, draft, content_type)
+        finally:
+            draft.unlink(missing_ok=True)
 
     async def _keep(self, key: str, draft: Path, content_type: str) -> None:
         try:

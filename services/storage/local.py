@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import ParamSpec, TypeVar
 
 from core.errors import StorageUnavailable
-from services.storage.base import ObjectInfo
-from services.storage.errors import ObjectExists, ObjectNotFound
+from services.storage.base import ImageWithRecord, ObjectInfo
+from services.storage.errors import MaybeStored, ObjectExists, ObjectNotFound
 from services.storage.keys import check_key, check_prefix
-from services.storage.spool import Spool
+from services.storage.spool import Spool, write_new
 
 P = ParamSpec("P")
 Result = TypeVar("Result")
@@ -45,6 +45,10 @@ class LocalStorage:
         self, key: str, path: Path, *, content_type: str, metadata: Mapping[str, str] | None = None
     ) -> None:
         await self._run(self._move_new, path, self._path(key))
+
+    async def put_image(self, image: ImageWithRecord, *, between: Callable[[], None]) -> None:
+        # In one job: each hand-over to a thread costs as much as the work that is done there.
+        await self._run(self._put_image, image, self._path(image.key), self._path(image.record_key), between)
 
     async def get(self, key: str) -> bytes:
         return await self._run_on_object(self._path(key).read_bytes)
@@ -109,10 +113,23 @@ class LocalStorage:
     def _put(self, path: Path, data: bytes) -> None:
         draft = self._spool.new_path()
         try:
-            draft.write_bytes(data)
+            write_new(draft, data)
             _with_parent(path, lambda: draft.replace(path))
-        finally:
+        except OSError:
             draft.unlink(missing_ok=True)
+            raise
+
+    def _put_image(self, image: ImageWithRecord, path: Path, record: Path, between: Callable[[], None]) -> None:
+        self._move_new(image.path, path)
+        between()
+        try:
+            self._put(record, image.record)
+        except OSError:
+            try:
+                path.unlink()
+            except OSError as error:
+                raise MaybeStored(str(error)) from error
+            raise
 
     @staticmethod
     def _move_new(draft: Path, path: Path) -> None:

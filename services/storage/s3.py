@@ -3,13 +3,14 @@
 import asyncio
 import contextlib
 import hashlib
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from core.clients.s3 import PutOptions, S3Client, S3Object
 from core.clients.s3_errors import BucketUnavailable, KeyMissing, KeyTaken
-from services.storage.base import ObjectInfo
+from core.errors import StorageUnavailable
+from services.storage.base import ImageWithRecord, ObjectInfo
 from services.storage.errors import MaybeStored, ObjectExists, ObjectNotFound
 from services.storage.keys import check_key, check_prefix, holds_image, is_key
 from services.storage.owner import OWNER_KEY, BucketOwner
@@ -56,6 +57,16 @@ class S3Storage:
             await self._upload(self._buckets.of(key)[0], key, path, options)
         await asyncio.to_thread(path.unlink)
 
+    async def put_image(self, image: ImageWithRecord, *, between: Callable[[], None]) -> None:
+        await self.put_file(image.key, image.path, content_type=image.content_type, metadata=image.metadata)
+        between()
+        try:
+            await self.put(image.record_key, image.record, content_type="application/json")
+        except StorageUnavailable:
+            # The record too: a bucket may have taken it and lost the answer, and a record without bytes must not stay.
+            await self._take_back(image.record_key, image.key)
+            raise
+
     async def get(self, key: str) -> bytes:
         check_key(key)
         for bucket in self._buckets.of(key):
@@ -97,6 +108,13 @@ class S3Storage:
         await self._owner.touch()
         if self._buckets.images != self._buckets.others:
             await self._client.probe(self._buckets.images)
+
+    async def _take_back(self, *keys: str) -> None:
+        try:
+            for key in keys:
+                await self.delete(key)
+        except StorageUnavailable as error:
+            raise MaybeStored(str(error)) from error
 
     async def _head(self, key: str) -> S3Object:
         check_key(key)

@@ -140,7 +140,7 @@ async def test_a_call_that_is_given_up_while_the_disk_still_writes_leaves_no_fil
     gemini: GeminiStandin, tmp_path: Path
 ) -> None:
     """The thread goes on when the call is cancelled; what it writes then must go too."""
-    gemini.configure(image_bytes=900_000)
+    gemini.configure(image_bytes=2_600_000)
     async with provider_service(gemini.url, tmp_path, disk_seconds=0.5) as service:
         for seconds in (0.3, 0.8):
             with pytest.raises(TimeoutError):

@@ -16,7 +16,7 @@ from services.container import Container, open_container
 from services.generation.delivery import ImageKeeper
 from services.history.models import Image
 from services.history.records import Record
-from services.providers.base import SpooledImage
+from services.providers.base import ImageFacts, SpooledImage
 from services.quota import ledger
 from services.quota.models import QuotaIdentity, Reservation
 from services.quota.store import GUESTS, POOL, USER
@@ -105,7 +105,7 @@ class Parts:
     def _spooled(self) -> SpooledImage:
         path = self.container.spool.new_path()
         path.write_bytes(IMAGE_BYTES)
-        return SpooledImage(path, "image/png", len(IMAGE_BYTES))
+        return SpooledImage(path, len(IMAGE_BYTES), ImageFacts("image/png", 1, 1))
 
 
 def image_id(call_id: str) -> str:

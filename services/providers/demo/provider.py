@@ -14,7 +14,7 @@ from pydantic import SecretStr
 
 from core.errors import AppError, StorageUnavailable
 from services.moderation.errors import ContentBlocked
-from services.providers.base import ImageRequest, ImageResult, Model, SpooledImage
+from services.providers.base import ImageRequest, ImageResult, Model
 from services.providers.demo.art import draw, draw_from
 from services.providers.errors import (
     NoImage,
@@ -24,6 +24,7 @@ from services.providers.errors import (
     ProviderTimeout,
     ProviderUnavailable,
 )
+from services.providers.spooled import spooled_image
 from services.storage.spool import Spool
 
 LONG_SIDE_PIXELS = {"1K": 1344, "2K": 2688, "4K": 5376}
@@ -87,12 +88,11 @@ class DemoProvider:
         path = self._spool.new_path()
         try:
             path.write_bytes(data)
+            image = spooled_image(path, len(data), data)
         except OSError as error:
             path.unlink(missing_ok=True)
             raise StorageUnavailable(f"spool: {error.strerror}") from error
-        return ImageResult(
-            image=SpooledImage(path, "image/png", len(data)), search_sources=SOURCES if request.grounded else None
-        )
+        return ImageResult(image, search_sources=SOURCES if request.grounded else None)
 
 
 def image_size(aspect_ratio: str, resolution: str) -> tuple[int, int]:
