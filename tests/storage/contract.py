@@ -157,6 +157,24 @@ class StorageContract:
         await storage.put_file(KEY, draft, content_type="image/png")
         assert await storage.get(KEY) == b"the image"
 
+    async def test_of_many_keys_each_is_removed_and_no_other(self, storage: Storage) -> None:
+        there = [KEY, RECORD, "a/with space & <more>.png", "图/像.webp", "many/0500"]
+        for key in [*there, "many/05001", "users/stays.png"]:
+            await self.put(storage, key)
+        keys = [*there, *(f"many/{number:04}" for number in range(1, 1100)), KEY]
+        assert await storage.delete_many(keys) == {}
+        assert await listed(storage, "") == ["many/05001", "users/stays.png"]
+        assert await storage.delete_many(keys) == {}
+        assert await storage.delete_many([]) == {}
+
+    async def test_what_is_no_key_does_not_keep_the_others(self, storage: Storage) -> None:
+        for key in (KEY, RECORD, "users/stays.png"):
+            await self.put(storage, key)
+        left = await storage.delete_many([KEY, *ESCAPING, *UNTIDY, RECORD])
+        assert set(left) == {*ESCAPING, *UNTIDY}
+        assert all("not a storage key" in reason for reason in left.values())
+        assert await listed(storage, "") == ["users/stays.png"]
+
     async def test_a_list_is_in_the_order_of_whole_keys(self, storage: Storage) -> None:
         """Byte by byte, the slash included, as S3 sorts: `a.b`, `a/b`, `a0`."""
         keys = ["a.b", "a/b", "a/b.c/d", "a/b/c", "a/b0", "a0", "Z", "z/é", "z/图", "b", "a-b/c", "a/B"]
