@@ -63,9 +63,19 @@ async def rows_of(service: RunningService, guest: Guest) -> int:
     return await service.container.database.read(count)
 
 
-async def next_run(service: RunningService) -> None:
-    """The retention run that comes once the lease of a dead one is over."""
+def retain(container: Container) -> Awaitable[object]:
+    """A job: a retention run."""
+    return container.retention.run()
+
+
+async def lease_of_the_dead_ends(service: RunningService) -> None:
+    """As it does by itself 15 s after a process died over a retention run."""
     await reply(service.container.redis.delete(LOCK()))
+
+
+async def next_run(service: RunningService) -> None:
+    """The first retention run after one that died."""
+    await lease_of_the_dead_ends(service)
     await retained(service)
 
 

@@ -3,7 +3,7 @@
 import asyncio
 import random
 import time
-from collections.abc import Awaitable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,11 +12,20 @@ import pytest
 from sqlalchemy import func, select
 
 from benchmarks.gemini_standin import GeminiStandin
-from services.container import Container
 from services.history.clearing import CLEAR_BATCH
 from services.history.trash import clearances
 from tests.conftest import OpenService
-from tests.faults.histories import FEW, Death, clearing_settings, files_of, next_run, rows_of, with_images, work_and_die
+from tests.faults.histories import (
+    FEW,
+    Death,
+    clearing_settings,
+    files_of,
+    next_run,
+    retain,
+    rows_of,
+    with_images,
+    work_and_die,
+)
 from tests.faults.support import SpareApi, plain_client
 from tests.support.installation import Installation, named
 from tests.support.service import Guest
@@ -69,10 +78,6 @@ def cells(repetitions: int) -> list[Cell]:
 def settings(gemini: GeminiStandin, redis_url: str) -> dict[str, str]:
     gemini.configure(pixels=(64, 64))
     return clearing_settings(gemini.url, redis_url)
-
-
-def retain(container: Container) -> Awaitable[object]:
-    return container.retention.run()
 
 
 async def clear(client: httpx.AsyncClient, *, final: bool) -> httpx.Response | None:
@@ -178,7 +183,7 @@ async def test_a_worker_killed_again_and_again_still_empties_the_trash(
     async def fewer(than: int) -> bool:
         return len(service.stored(f"users/{guest.tokens['user']['user_folder_id']}/**/*")) < than
 
-    for share in (0.6, 0.3):
+    for share in (0.95, 0.3):
         if await eventually(lambda share=share: fewer(int(total * share)), WORKER_SECONDS):  # type: ignore[misc]
             named(leader, "nbl-worker")[0].kill()
             deaths += await rows_of(service, guest) > 0

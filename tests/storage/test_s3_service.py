@@ -13,9 +13,10 @@ from services.storage.names import record_key, stem_of
 from services.storage.owner import OWNER_KEY
 from services.worker import clean_copies
 from tests.conftest import OpenService
-from tests.history.shelf import WIDE
+from tests.faults.histories import next_run, retain, work_and_die
+from tests.history.shelf import WIDE, set_columns
 from tests.support.buckets import BucketServer, bucket_settings
-from tests.support.fault_proxy import FaultProxy
+from tests.support.fault_proxy import Fault, FaultProxy
 from tests.support.parts import open_parts
 from tests.support.service import RunningService
 
@@ -246,3 +247,38 @@ async def test_the_audit_log_is_in_the_bucket(
     (key,) = moto.keys(bucket, "logs/content_moderation/")
     entry = orjson.loads(moto.s3.get_object(Bucket=bucket, Key=key)["Body"].read())
     assert "prompt" not in entry
+
+
+async def test_a_retention_run_asks_the_bucket_a_few_times_for_all(
+    open_service: OpenService, gemini: GeminiStandin, moto: BucketServer, proxy: FaultProxy, redis_url: str
+) -> None:
+    """The bucket away, then a worker that dies over it, then a run to the end."""
+    bucket = moto.new_bucket()
+    settings = {"MAX_STORAGE_GB": "0.000000005", "REDIS_URL": redis_url, "LOCAL_RETENTION_DAYS": "2"}
+    service = await open_over(open_service, gemini, proxy.url, bucket, **settings)
+    guest = await service.guest()
+    made = [(await guest.image())["history_id"] for _ in range(12)]
+    for image_id in made:
+        assert (await guest.client.get(f"/api/images/{image_id}/thumbnail")).status_code == 200
+        set_columns(service, image_id, size=1)
+    whole = moto.keys(bucket)
+
+    proxy.faults = [Fault("answer", "POST", status=403, code="AccessDenied")]
+    report = await service.container.retention.run()
+    assert report is not None
+    assert "AccessDenied" in report.failure
+    assert (report.total.images, moto.keys(bucket)) == (0, whole)
+    assert (await guest.history())["total"] == 5, "they are not shown any more"
+
+    proxy.faults = []
+    await work_and_die(bucket_settings(proxy.url, bucket) | settings, service.data_dir, retain, "bytes_removed")
+    assert len(moto.keys(bucket)) == len(whole) - 7
+    proxy.seen.clear()
+    await next_run(service)
+    assert len([entry for entry in proxy.seen if not entry.startswith("GET")]) == 2
+    assert [item["id"] for item in (await guest.history())["items"]] == made[:-6:-1]
+    images, thumbnails = moto.keys(bucket, "users/"), moto.keys(bucket, "thumbnails/")
+    assert (len(images), len(thumbnails)) == (10, 5)
+    kept = {key for key in images if key.endswith(".png")} | set(thumbnails)
+    copies = service.data_dir / "copies"
+    assert {path.relative_to(copies).as_posix() for path in copies.rglob("*") if path.is_file()} == kept
