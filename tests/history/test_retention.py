@@ -14,6 +14,7 @@ from tests.conftest import OpenService
 from tests.history.shelf import WIDE, id_of, image_files, listed, make, multiply, retained, rows, set_columns
 from tests.support.databases import databases
 from tests.support.service import Guest, RunningService
+from tests.support.waiting import eventually
 
 SIZE = 200
 
@@ -171,6 +172,24 @@ async def test_while_one_is_at_it_another_leaves_it_alone(open_shelf: Any) -> No
     assert 'retention_runs_total{outcome="skipped"} 2.0' in (await service.client.get("/metrics")).text
     assert not await service.container.redis.exists(LOCK())
     assert await retained(service) == 0, "the next one may begin at once"
+
+
+async def test_a_run_that_is_stopped_says_so_and_lets_the_next_one_begin(open_shelf: Any) -> None:
+    service = await open_shelf(MAX_HISTORY_DAYS="1")
+    ids = await aged_shelf(service, [await service.guest()], 9)
+
+    async def is_at_it() -> bool:
+        return bool(await service.container.redis.exists(LOCK()))
+
+    with databases.locked(service.data_dir):
+        running = asyncio.create_task(service.container.retention.run())
+        assert await eventually(is_at_it)
+        running.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await running
+        assert not await is_at_it()
+    assert 'retention_runs_total{outcome="stopped"} 1.0' in (await service.client.get("/metrics")).text
+    assert await retained(service) == len(ids)
 
 
 async def test_what_somebody_deletes_meanwhile_is_not_deleted_in_others_place(open_shelf: Any) -> None:
