@@ -14,7 +14,7 @@ from services.storage.owner import OWNER_KEY
 from services.worker import clean_copies
 from tests.conftest import OpenService
 from tests.faults.histories import next_run, retain, work_and_die
-from tests.history.shelf import WIDE, set_columns
+from tests.history.shelf import WIDE, retained, set_columns
 from tests.support.buckets import BucketServer, bucket_settings
 from tests.support.fault_proxy import Fault, FaultProxy
 from tests.support.parts import open_parts
@@ -282,3 +282,29 @@ async def test_a_retention_run_asks_the_bucket_a_few_times_for_all(
     kept = {key for key in images if key.endswith(".png")} | set(thumbnails)
     copies = service.data_dir / "copies"
     assert {path.relative_to(copies).as_posix() for path in copies.rglob("*") if path.is_file()} == kept
+
+
+async def test_an_image_whose_bytes_the_bucket_keeps_stays_whole_until_it_lets_go(
+    open_service: OpenService, gemini: GeminiStandin, moto: BucketServer, proxy: FaultProxy
+) -> None:
+    bucket = moto.new_bucket()
+    service = await open_over(open_service, gemini, proxy.url, bucket, TRASH_MINUTES="0")
+    guest = await service.guest()
+    await guest.image()
+    held = image_key(moto, bucket)
+    await guest.image()
+    assert (await guest.client.delete("/api/history/all")).status_code == 200
+    (other,) = [key for key in moto.keys(bucket, "users/") if key.endswith(".png") and key != held]
+    answer = (
+        f"<DeleteResult><Deleted><Key>{other}</Key></Deleted>"
+        f"<Error><Key>{held}</Key><Code>AccessDenied</Code><Message>held</Message></Error></DeleteResult>"
+    )
+    proxy.faults = [Fault("answer", "POST", status=200, body=answer, times=1)]
+    report = await service.container.retention.run()
+    assert report is not None
+    assert (report.total.images, report.total.left, report.failure) == (1, 1, "")
+    assert {held, record_key(stem_of(held))} <= set(moto.keys(bucket, "users/"))
+    assert record_key(stem_of(other)) not in moto.keys(bucket, "users/")
+
+    assert await retained(service) == 1
+    assert held not in moto.keys(bucket, "users/")
