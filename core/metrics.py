@@ -57,6 +57,17 @@ class Metrics:
             "rate_limit_failures", "Requests let through because the limiter's Redis was away", registry=registry
         )
         self.audit_failures = Counter("audit_write_failures", "Audit entries that were not written", registry=registry)
+        self.retention_runs = Counter("retention_runs", "Retention runs by outcome", ["outcome"], registry=registry)
+        self.retention_images = Counter(
+            "retention_images", "Images that the retention run has removed", ["reason"], registry=registry
+        )
+        self.retention_bytes = Counter("retention_bytes", "Their bytes", ["reason"], registry=registry)
+        self.stored_bytes = Gauge(
+            "images_stored_bytes",
+            "Bytes of all images after the last retention run, with MAX_STORAGE_GB",
+            registry=registry,
+            multiprocess_mode="mostrecent",
+        )
         self.swept = Counter("sweep_actions", "What the worker's sweep put right", ["action"], registry=registry)
 
     def render(self) -> bytes:

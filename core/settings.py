@@ -208,7 +208,7 @@ class StorageSettings(_Group):
     trash_minutes: NotNegative = Field(10, description="how long a deleted image can be restored")
     guest_retention_hours: Positive = Field(24, description="how long what a guest made is kept")
     max_history_days: NotNegative = Field(0, description="images older than this are removed; 0 keeps all")
-    max_storage_gb: float = Field(0, ge=0, le=_MOST, description="oldest images go above this; 0: no cap")
+    max_storage_gb: float = Field(0, ge=0, le=_MOST, description="oldest images go above this (10^9 bytes); 0: no cap")
     local_retention_days: NotNegative = Field(
         0, description="days a local copy of an image stands in front of the bucket"
     )
@@ -412,8 +412,6 @@ class Settings(BaseModel):
     def _not_yet_problems(self) -> list[str]:
         """What the contract names and this version cannot do yet must not look as if it were done."""
         asked = {
-            "MAX_HISTORY_DAYS": self.storage.max_history_days > 0,
-            "MAX_STORAGE_GB": self.storage.max_storage_gb > 0,
             "AI_MODERATION_ENABLED": bool(self.moderation.ai_moderation_enabled),
         }
         return [f"{name}: is not built yet; leave it empty" for name, given in asked.items() if given]

@@ -15,6 +15,7 @@ from redis.asyncio import Redis
 
 from core.clients.database import Database, open_database
 from core.clients.github import GitHubClient
+from core.clients.lease import Lease
 from core.clients.redis import open_redis
 from core.clock import now_ms
 from core.failpoints import FailPoints
@@ -35,8 +36,11 @@ from services.generation.delivery import ImageKeeper
 from services.generation.recovery import Recovery
 from services.generation.service import GenerationService
 from services.health import HealthService
+from services.history.clearing import Clearings
 from services.history.export import HistoryExport
 from services.history.links import LinkService
+from services.history.removal import Remover
+from services.history.retention import LOCK, Retention
 from services.history.service import HistoryService
 from services.history.thumbnails import ThumbnailService
 from services.idempotency import IdempotencyService
@@ -87,6 +91,7 @@ class Container:
     recovery: Recovery
     history: HistoryService
     history_export: HistoryExport
+    retention: Retention
     thumbnails: ThumbnailService
     links: LinkService
     health: HealthService
@@ -148,7 +153,9 @@ async def _build(settings: Settings, metrics: Metrics, stack: AsyncExitStack) ->
     )
     idempotency = IdempotencyService(redis)
     fail_points = FailPoints(settings.debugging.fail_point)
-    history = HistoryService(database, storage, settings.storage, fail_points)
+    remover = Remover(database, storage, fail_points)
+    clearings = Clearings(database, remover, fail_points)
+    history = HistoryService(database, storage, remover, clearings, fail_points)
     history_export = HistoryExport(storage, spool, files)
     keeper = ImageKeeper(storage, history, quota, files, fail_points)
     generation = GenerationService(
@@ -203,6 +210,7 @@ async def _build(settings: Settings, metrics: Metrics, stack: AsyncExitStack) ->
         recovery=Recovery(quota, keeper, metrics),
         history=history,
         history_export=history_export,
+        retention=Retention(database, remover, clearings, Lease(redis, LOCK()), settings.storage, metrics, fail_points),
         thumbnails=ThumbnailService(storage, pixels, settings.storage.max_image_pixels),
         links=LinkService(LinkSigner(keys), settings.storage.image_url_ttl_seconds, settings.storage.public_bucket_url),
         health=HealthService(components(redis, database, storage, providers), VERSION),

@@ -28,7 +28,8 @@ from services.storage.opening import copies_folder
 
 PROCESS_NAME = "nbl-worker"
 SWEEP_SECONDS = 5
-PURGE_SECONDS = 15
+RETENTION_SECONDS = 15
+JOB_SECONDS = 600  # what a job has not done by then is for the next one
 HEARTBEAT_SECONDS = 5
 STOP_SECONDS = 30
 # Nobody waits for an answer of the worker, which has to start again when it takes Redis for gone.
@@ -44,8 +45,8 @@ async def sweep(ctx: dict[str, Any]) -> int:
     return await _container(ctx).recovery.sweep()
 
 
-async def purge(ctx: dict[str, Any]) -> int:
-    return await _container(ctx).history.purge_due()
+async def retention(ctx: dict[str, Any]) -> None:
+    await _container(ctx).retention.run()
 
 
 async def finish_departures(ctx: dict[str, Any]) -> int:
@@ -76,10 +77,12 @@ async def run(settings: Settings, metrics: Metrics) -> None:
         worker = Worker(
             cron_jobs=[
                 cron(sweep, second=set(range(0, 60, SWEEP_SECONDS)), keep_result=0, unique=True),
-                cron(purge, second=set(range(0, 60, PURGE_SECONDS)), keep_result=0, timeout=600),
-                cron(finish_departures, second=set(range(5, 60, PURGE_SECONDS)), keep_result=0, timeout=600),
+                cron(retention, second=set(range(0, 60, RETENTION_SECONDS)), keep_result=0, timeout=JOB_SECONDS),
+                cron(
+                    finish_departures, second=set(range(5, 60, RETENTION_SECONDS)), keep_result=0, timeout=JOB_SECONDS
+                ),
                 cron(clean_spool, minute={0}, second={15}, keep_result=0),
-                cron(clean_copies, minute={30}, second={15}, keep_result=0, timeout=600),
+                cron(clean_copies, minute={30}, second={15}, keep_result=0, timeout=JOB_SECONDS),
             ],
             # arq's own reading of an address leaves `%20` in paths and `%40` in passwords as they are.
             redis_pool=ArqRedis(open_pool(url, decode_responses=False, timeout_seconds=REDIS_SECONDS)),

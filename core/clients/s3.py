@@ -8,9 +8,8 @@ import asyncio
 import contextlib
 import random
 import re
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -19,13 +18,14 @@ from urllib.parse import urlsplit
 from boto3.session import Session
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
+from botocore.parsers import ResponseParserError
 from botocore.response import StreamingBody
-from pydantic import SecretStr
 from urllib3.exceptions import HTTPError, ProtocolError
 
+from core.clients.s3_batch import check_by_md5, delete_batch
 from core.clients.s3_errors import BucketUnavailable, KeyMissing, KeyTaken, explained
+from core.clients.s3_models import PutOptions, S3Access, S3Object
 from core.clients.s3_transport import CURRENT_WATCH, Transport, Watch
-from core.clock import Milliseconds
 
 Result = TypeVar("Result")
 
@@ -36,6 +36,7 @@ READ_SECONDS = 5
 SMALL_SECONDS = 8
 WHOLE_SECONDS = 20
 LIST_SECONDS = 20
+BATCH_SECONDS = 20
 PIECE_SECONDS = 10
 UPLOAD_BYTES_A_SECOND = 1024 * 1024
 # Before the second try and the third.
@@ -43,6 +44,9 @@ PAUSES = (0.2, 0.6)
 
 PIECE_BYTES = 256 * 1024
 LIST_PAGE = 1000
+DELETE_PAGE = 1000
+# Of a server that cannot delete many at once, or that finds a key among them which its XML cannot say.
+_NO_BATCHES = {400, 405, 411, 501}
 
 # s3.eu-west-1.amazonaws.com, s3.us-west-004.backblazeb2.com; most others take any region.
 _REGION = re.compile(r"s3[.-]([a-z]+-[a-z0-9-]+)\.")
@@ -57,44 +61,6 @@ _CONFIG = Config(
     retries={"mode": "standard", "total_max_attempts": 1},
     parameter_validation=False,
 )
-
-
-@dataclass(frozen=True)
-class S3Access:
-    endpoint_url: str
-    access_key_id: SecretStr
-    secret_access_key: SecretStr
-
-
-@dataclass(frozen=True)
-class S3Object:
-    """`size` in bytes; `metadata` by the names that the bucket gives, empty in a list."""
-
-    key: str
-    size: int
-    modified_at: Milliseconds
-    etag: str
-    metadata: Mapping[str, str]
-
-
-@dataclass(frozen=True)
-class PutOptions:
-    """`only_new`: refused as KeyTaken when there is an object of this key, by servers that know If-None-Match."""
-
-    content_type: str
-    cache_control: str | None = None
-    metadata: Mapping[str, str] | None = None
-    only_new: bool = False
-
-    def parameters(self) -> dict[str, Any]:
-        optional = {
-            "CacheControl": self.cache_control,
-            "Metadata": self.metadata,
-            "IfNoneMatch": "*" if self.only_new else None,
-        }
-        return {"ContentType": self.content_type} | {
-            name: value for name, value in optional.items() if value is not None
-        }
 
 
 class S3Client:
@@ -113,6 +79,7 @@ class S3Client:
             config=_CONFIG,
         )
         self._s3.meta.events.register("before-send.s3", self._transport.send)  # type: ignore[arg-type]
+        check_by_md5(self._s3)
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="s3")
 
     async def close(self) -> None:
@@ -195,6 +162,20 @@ class S3Client:
                 f"delete {bucket}/{key}", SMALL_SECONDS, lambda: self._s3.delete_object(Bucket=bucket, Key=key)
             )
 
+    async def delete_many(self, bucket: str, keys: Sequence[str]) -> dict[str, str]:
+        """Answers those that the bucket keeps, each with its reason. Objects that are not there are fine."""
+        left = dict[str, str]()
+        for start in range(0, len(keys), DELETE_PAGE):
+            some = keys[start : start + DELETE_PAGE]
+            what = f"delete {len(some)} of {bucket}"
+            try:
+                left |= await self._attempts(what, BATCH_SECONDS, partial(delete_batch, self._s3, bucket, some))
+            except BucketUnavailable as error:
+                if error.http_status not in _NO_BATCHES:
+                    raise
+                left |= await self._delete_each(bucket, some)
+        return left
+
     async def list(self, bucket: str, prefix: str) -> AsyncIterator[S3Object]:
         """In the order of the keys' UTF-8 bytes."""
         where: dict[str, Any] = {"Bucket": bucket, "Prefix": prefix, "MaxKeys": LIST_PAGE}
@@ -211,6 +192,21 @@ class S3Client:
         """Raises BucketUnavailable unless it is there and lets us in."""
         # Not a HEAD of the bucket: its answer does not say what is wrong, and not every token of an account may ask.
         await self._attempts(f"probe {bucket}", SMALL_SECONDS, partial(self._page, {"Bucket": bucket, "MaxKeys": 1}))
+
+    async def _delete_each(self, bucket: str, keys: Sequence[str]) -> dict[str, str]:
+        left = dict[str, str]()
+
+        async def delete(key: str) -> None:
+            try:
+                await self.delete(bucket, key)
+            except BucketUnavailable as error:
+                if error.passing:
+                    raise
+                left[key] = str(error)
+
+        for start in range(0, len(keys), THREADS):
+            await asyncio.gather(*map(delete, keys[start : start + THREADS]))
+        return left
 
     def _page(self, where: Mapping[str, Any]) -> Any:
         page = self._s3.list_objects_v2(**where)
@@ -273,7 +269,7 @@ class S3Client:
         except TimeoutError as error:
             watch.abort()
             raise BucketUnavailable(f"{what}: took too long", passing=True, maybe_done=True) from error
-        except (ClientError, BotoCoreError, HTTPError, OSError) as error:
+        except (ClientError, BotoCoreError, ResponseParserError, HTTPError, OSError) as error:
             raise explained(what, error) from error
 
 

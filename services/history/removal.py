@@ -1,7 +1,7 @@
 """Removing for good: the one place where images end, all of bytes, thumbnail, record and row."""
 
-import asyncio
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 
 from core.clients.database import Database
@@ -13,9 +13,24 @@ from services.history.trash import Doomed
 from services.storage.base import Storage
 from services.storage.names import record_key, stem_of, thumbnail_key
 
-AT_ONCE = 20
+REMOVE_BATCH = 500  # two keys of each are what S3 takes in one request
 
 log = get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class Removal:
+    """How many `images` are gone, and the `bytes` of them; how many are `left`, since storage kept something of them.
+
+    One that another process removed at the same moment is counted by one of both.
+    """
+
+    images: int = 0
+    bytes: int = 0
+    left: int = 0
+
+    def __add__(self, other: "Removal") -> "Removal":
+        return Removal(self.images + other.images, self.bytes + other.bytes, self.left + other.left)
 
 
 class Remover:
@@ -24,32 +39,32 @@ class Remover:
         self._storage = storage
         self._fail_points = fail_points
 
-    async def remove(self, doomed: Sequence[Doomed]) -> list[Doomed]:
-        """Remove images that were taken for it. Answers those of which objects are left because storage failed; they
-        are found again by their rows, as is what a crash leaves.
-        """
-        left: list[Doomed] = []
-        for start in range(0, len(doomed), AT_ONCE):
-            some = doomed[start : start + AT_ONCE]
-            outcomes = await asyncio.gather(*(self._remove_objects(image) for image in some))
-            gone = [image.id for image, is_gone in zip(some, outcomes, strict=True) if is_gone]
-            left += [image for image, is_gone in zip(some, outcomes, strict=True) if not is_gone]
-            self._fail_points.reach("objects_removed")
-            await self._database.write(partial(trash.remove_rows, image_ids=gone))
-            self._fail_points.reach("rows_removed")
-        return left
+    async def remove(self, doomed: Sequence[Doomed]) -> Removal:
+        """Remove images that were taken for it, some hundreds at a time. One that cannot go does not keep the others.
 
-    async def _remove_objects(self, image: Doomed) -> bool:
-        try:
-            # The bytes first: whoever makes a thumbnail meanwhile looks for them afterwards, and takes it back.
-            await self._storage.delete(image.key)
-            self._fail_points.reach("bytes_removed")
-            await self._storage.delete(thumbnail_key(image.folder_id, image.id))
-            self._fail_points.reach("thumbnail_removed")
-            await self._storage.delete(record_key(stem_of(image.key)))
-            self._fail_points.reach("record_removed")
-        except (StorageUnavailable, ValueError) as error:
-            # One that cannot go must not keep the others.
-            log.warning("image not removed yet", image_id=image.id, reason=str(error))
-            return False
-        return True
+        Raises StorageUnavailable when the storage as a whole fails. Whatever is left, then or by a crash, is found
+        again by its row.
+        """
+        # The bytes first: whoever makes a thumbnail meanwhile looks for them afterwards, and takes it back.
+        left = dict(await self._storage.delete_many([image.key for image in doomed]))
+        self._fail_points.reach("bytes_removed")
+        bare = [image for image in doomed if image.key not in left]
+        left |= await self._storage.delete_many([key for image in bare for key in _companions(image)])
+        self._fail_points.reach("objects_removed")
+        gone = [image.id for image in bare if not any(key in left for key in _companions(image))]
+        sizes = await self._database.write(partial(trash.remove_rows, image_ids=gone))
+        self._fail_points.reach("rows_removed")
+        if left:
+            key, reason = next(iter(left.items()))
+            log.warning("images not removed yet", count=len(doomed) - len(gone), first=key, reason=reason)
+        return Removal(len(sizes), sum(sizes), len(doomed) - len(gone))
+
+    async def remove_all(self, doomed: Sequence[Doomed]) -> None:
+        """The same for somebody who waits. Raises StorageUnavailable when objects of some are left to the worker."""
+        removal = await self.remove(doomed)
+        if removal.left:
+            raise StorageUnavailable(f"objects of {removal.left} deleted images are left")
+
+
+def _companions(image: Doomed) -> tuple[str, str]:
+    return thumbnail_key(image.folder_id, image.id), record_key(stem_of(image.key))

@@ -1,7 +1,6 @@
 """What somebody made: listed, shown, marked, deleted, brought back, handed on."""
 
 import asyncio
-import time
 from collections.abc import AsyncGenerator, Callable, Collection, Sequence
 from functools import partial
 
@@ -10,36 +9,30 @@ from sqlalchemy.exc import IntegrityError
 
 from core.clients.database import Database
 from core.clock import now_ms
-from core.errors import InternalError, NotFound, StorageUnavailable
+from core.errors import InternalError, NotFound
 from core.failpoints import FailPoints
-from core.ids import new_id
 from core.paging import Page
-from core.settings import StorageSettings
 from services.history import batches, store, trash
+from services.history.clearing import Clearings
 from services.history.models import HistoryFilter, Image, ListedImage, Sort
 from services.history.record_changes import RecordChanges
 from services.history.removal import Remover
-from services.history.trash import Clearance, Doomed, Scope
 from services.storage.base import Storage
 
-PURGE_BATCH = 200
-CLEAR_BATCH = 1000  # rows that one transaction marks, in about 20 ms
 READ_BATCH = 100
 CHANGES_AT_ONCE = 8
-# How long a caller waits for objects to go; the worker goes on from there.
-REMOVE_SECONDS = 10.0
 
 
 class HistoryService:
     def __init__(
-        self, database: Database, storage: Storage, settings: StorageSettings, fail_points: FailPoints
+        self, database: Database, storage: Storage, remover: Remover, clearings: Clearings, fail_points: FailPoints
     ) -> None:
         self._database = database
-        self._remover = Remover(database, storage, fail_points)
+        self._remover = remover
+        self._clearings = clearings
         self._records = RecordChanges(database, storage, fail_points)
         self._fail_points = fail_points
         self._pages = store.PageStatements(database)
-        self._trash_ms = settings.trash_minutes * 60_000
 
     async def add(self, image: Image, charge: Callable[[Connection], None] | None) -> bool:
         """Index an image and charge it, in one transaction. False: it was indexed before, nothing is charged again.
@@ -141,7 +134,7 @@ class HistoryService:
             return await self._database.write(lambda connection: trash.move(connection, user_id, image_ids, now))
         doomed = await self._database.write(lambda connection: trash.take(connection, user_id, image_ids))
         self._fail_points.reach("taken")
-        await self._remove(doomed)
+        await self._remover.remove_all(doomed)
         return {image.id for image in doomed}
 
     async def clear(self, user_id: str, *, final: bool) -> int:
@@ -149,72 +142,23 @@ class HistoryService:
 
         Objects that are many go in the background, when nobody can see them any more.
         """
-        count = await self._clear(user_id, "final" if final else "trash")
+        count = await self._clearings.clear(user_id, "final" if final else "trash")
         if final:
-            await self._remove_taken_of(user_id)
+            await self._clearings.remove_taken_of(user_id)
         return count
 
     async def purge_user(self, user_id: str) -> None:
         """Remove all images of a user for good, unlisted ones too. Once this was written down the worker finishes it,
         whatever happens here; what is indexed later needs another call.
         """
-        await self._clear(user_id, "everything")
-        await self._remove_taken_of(user_id)
+        await self._clearings.clear(user_id, "everything")
+        await self._clearings.remove_taken_of(user_id)
 
     async def restore(self, user_id: str, image_id: str) -> Image:
         """Out of the trash again. Raises NotFound once it is gone, or was never there."""
         if not await self._database.write(lambda connection: trash.put_back(connection, user_id, image_id)):
             raise NotFound(f"image {image_id}")
         return await self.get(user_id, image_id)
-
-    async def purge_due(self) -> int:
-        """Finish what was begun, and remove for good what lay in the trash long enough or was only kept for a while.
-
-        Answers how many images were removed.
-        """
-        while noted := await self._database.read(lambda connection: trash.noted_clearances(connection, READ_BATCH)):
-            for clearance in noted:
-                await self._carry_out(clearance)
-        purged = 0
-        stuck: set[str] = set()
-        while len(stuck) < PURGE_BATCH:
-            now = now_ms()
-            due = await self._database.write(
-                partial(trash.take_due, now=now, trashed_before=now - self._trash_ms, limit=PURGE_BATCH, without=stuck)
-            )
-            self._fail_points.reach("due_taken")
-            left = await self._remover.remove(due)
-            stuck.update(image.id for image in left)
-            purged += len(due) - len(left)
-            if not due:
-                break
-        return purged
-
-    async def _clear(self, user_id: str, scope: Scope) -> int:
-        clearance = Clearance(new_id("clr"), user_id, scope, now_ms())
-        count = await self._database.write(lambda connection: trash.note_clearance(connection, clearance))
-        self._fail_points.reach("clearance_noted")
-        await self._carry_out(clearance)
-        return count
-
-    async def _carry_out(self, clearance: Clearance) -> None:
-        """In short transactions, so that others get their turn; a worker may do the same at the same time."""
-        while await self._database.write(lambda connection: trash.clear_some(connection, clearance, CLEAR_BATCH)):
-            self._fail_points.reach("batch_cleared")
-        self._fail_points.reach("all_cleared")
-
-    async def _remove_taken_of(self, user_id: str) -> None:
-        deadline = time.monotonic() + REMOVE_SECONDS
-        while doomed := await self._database.read(lambda connection: trash.taken_of(connection, user_id, PURGE_BATCH)):
-            await self._remove(doomed)
-            if time.monotonic() > deadline:
-                return
-
-    async def _remove(self, doomed: Sequence[Doomed]) -> None:
-        """Raises StorageUnavailable when objects of some are left to the worker."""
-        left = await self._remover.remove(doomed)
-        if left:
-            raise StorageUnavailable(f"objects of {len(left)} deleted images are left")
 
     async def _find(self, image_id: str) -> Image | None:
         return await self._database.read(lambda connection: store.get_image(connection, image_id))

@@ -81,7 +81,9 @@ Index(
 )
 Index("ix_images_hidden", images.c.user_id, sqlite_where=hidden)
 Index("ix_images_expires_at", images.c.expires_at, sqlite_where=images.c.expires_at.isnot(None))
-Index("ix_images_deleted_at", images.c.deleted_at, sqlite_where=images.c.deleted_at.isnot(None))
+Index("ix_images_deleted_at", images.c.deleted_at, images.c.id, sqlite_where=images.c.deleted_at.isnot(None))
+# The oldest of all users, and how many bytes there are of all together.
+Index("ix_images_age", images.c.created_at, images.c.size, images.c.deleted_at)
 
 _INSERT = insert(images)
 _ORDERS: dict[Sort, tuple[ColumnElement[Any], ...]] = {

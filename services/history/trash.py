@@ -1,8 +1,8 @@
 """What is on its way out: the trash, what is being removed for good, histories that are being cleared."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import asdict, dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from sqlalchemy import (
     BigInteger,
@@ -15,7 +15,6 @@ from sqlalchemy import (
     delete,
     func,
     insert,
-    or_,
     select,
     update,
 )
@@ -25,6 +24,9 @@ from core.clock import Milliseconds
 from services.history.store import PURGING, hidden, images, remains, shown
 
 Scope = Literal["trash", "final", "everything"]
+
+DOOMED = (images.c.id, images.c.folder_id, images.c.key, images.c.size)
+"""The columns of what is taken for removal."""
 
 clearances = Table(
     "clearances",
@@ -38,11 +40,12 @@ clearances = Table(
 
 @dataclass(frozen=True)
 class Doomed:
-    """What has to be known of an image to remove it."""
+    """What has to be known of an image to remove it; `size` of its bytes."""
 
     id: str
     folder_id: str
     key: str
+    size: int
 
 
 @dataclass(frozen=True)
@@ -74,27 +77,25 @@ def put_back(connection: Connection, user_id: str, image_id: str) -> bool:
 
 def take(connection: Connection, user_id: str, image_ids: Collection[str]) -> list[Doomed]:
     """Take listed images, in the trash or not, for removal: nothing can bring them back from now on."""
-    return _taken(connection, _listed(user_id, image_ids))
-
-
-def take_due(
-    connection: Connection, now: Milliseconds, trashed_before: Milliseconds, limit: int, *, without: Collection[str]
-) -> list[Doomed]:
-    """Take for removal images whose time is over or that lay in the trash long enough. Answers some of all that were
-    taken; `without`: those that are not to be tried again now.
-    """
-    due = or_(images.c.expires_at <= now, and_(images.c.deleted_at <= trashed_before, images.c.deleted_at > PURGING))
-    _mark(connection, and_(due, remains), limit, PURGING)
-    return _doomed(connection, and_(images.c.deleted_at == PURGING, images.c.id.not_in(without)), limit)
+    return mark(connection, _listed(user_id, image_ids), len(image_ids), PURGING)
 
 
 def taken_of(connection: Connection, user_id: str, limit: int) -> list[Doomed]:
     """Some of what was taken of a user and is not removed yet."""
-    return _doomed(connection, and_(images.c.user_id == user_id, hidden, images.c.deleted_at == PURGING), limit)
+    which = and_(images.c.user_id == user_id, hidden, images.c.deleted_at == PURGING)
+    return doomed_of(connection.execute(select(*DOOMED).where(which).limit(limit)))
 
 
-def remove_rows(connection: Connection, image_ids: Collection[str]) -> None:
-    connection.execute(delete(images).where(images.c.id.in_(image_ids)))
+def taken(connection: Connection, after: str, limit: int) -> list[Doomed]:
+    """What was taken of anybody and is not removed yet, in the order of ids, from behind `after` on."""
+    which = and_(images.c.deleted_at == PURGING, images.c.id > after)
+    return doomed_of(connection.execute(select(*DOOMED).where(which).order_by(images.c.id).limit(limit)))
+
+
+def remove_rows(connection: Connection, image_ids: Collection[str]) -> Sequence[int]:
+    """Answers the sizes of those that were there."""
+    removing = delete(images).where(images.c.id.in_(image_ids)).returning(images.c.size)
+    return connection.execute(removing).scalars().all()
 
 
 def note_clearance(connection: Connection, clearance: Clearance) -> int:
@@ -121,11 +122,34 @@ def clear_some(connection: Connection, clearance: Clearance, limit: int) -> bool
     deleted_at = clearance.requested_at if clearance.scope == "trash" else PURGING
     left = limit
     for part in _parts(clearance):
-        left -= _mark(connection, part, left, deleted_at)
+        left -= len(mark(connection, part, left, deleted_at))
         if left <= 0:
             return True
     connection.execute(delete(clearances).where(clearances.c.id == clearance.id))
     return False
+
+
+def mark(
+    connection: Connection,
+    which: ColumnElement[bool],
+    limit: int,
+    deleted_at: Milliseconds,
+    order: Sequence[ColumnElement[Any]] = (),
+) -> list[Doomed]:
+    """Set `deleted_at` of at most `limit` images, the first ones by `order`. Fewer only where there are no more.
+
+    With PostgreSQL each is locked and looked at again before it counts: one that was put back, or taken, at the same
+    moment is left alone, and another has its place.
+    """
+    chosen = select(images.c.id).where(which).order_by(*order).limit(limit).with_for_update().cte("chosen")
+    marking = update(images).where(images.c.id.in_(select(chosen.c.id))).values(deleted_at=deleted_at)
+    # By what comes back: SQLite's driver tells no number of rows of a statement that begins with WITH.
+    return doomed_of(connection.execute(marking.returning(*DOOMED)))
+
+
+def doomed_of(rows: Iterable[Sequence[Any]]) -> list[Doomed]:
+    """From rows of DOOMED."""
+    return [Doomed(*row) for row in rows]
 
 
 def _parts(clearance: Clearance) -> Sequence[ColumnElement[bool]]:
@@ -138,28 +162,5 @@ def _parts(clearance: Clearance) -> Sequence[ColumnElement[bool]]:
     return (listed, trashed if clearance.scope == "everything" else and_(trashed, images.c.listed.is_(True)))
 
 
-def _mark(connection: Connection, which: ColumnElement[bool], limit: int, deleted_at: Milliseconds) -> int:
-    """Set `deleted_at` of at most `limit` images. Answers how many they are; fewer only where there are no more.
-
-    With PostgreSQL each is locked and looked at again before it counts: one that was put back, or taken, at the same
-    moment is left alone, and another has its place.
-    """
-    chosen = select(images.c.id).where(which).limit(limit).with_for_update().cte("chosen")
-    marking = update(images).where(images.c.id.in_(select(chosen.c.id))).values(deleted_at=deleted_at)
-    # Counted by what comes back: SQLite's driver tells no number of rows of a statement that begins with WITH.
-    return len(connection.execute(marking.returning(images.c.id)).all())
-
-
 def _listed(user_id: str, image_ids: Collection[str]) -> ColumnElement[bool]:
     return and_(images.c.id.in_(image_ids), images.c.user_id == user_id, images.c.listed.is_(True))
-
-
-def _taken(connection: Connection, which: ColumnElement[bool]) -> list[Doomed]:
-    taking = update(images).where(which).values(deleted_at=PURGING)
-    rows = connection.execute(taking.returning(images.c.id, images.c.folder_id, images.c.key))
-    return [Doomed(*row) for row in rows]
-
-
-def _doomed(connection: Connection, which: ColumnElement[bool], limit: int) -> list[Doomed]:
-    rows = connection.execute(select(images.c.id, images.c.folder_id, images.c.key).where(which).limit(limit))
-    return [Doomed(*row) for row in rows]

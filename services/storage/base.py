@@ -1,11 +1,11 @@
 """What every storage promises: local files now, S3 alike. `tests/storage/contract.py` holds each of them to it.
 
 Keys are paths of SPEC section 14 with `/` between the parts; they are made by the service, never by a caller.
-Every method raises StorageUnavailable when the bucket or the disk fails, and ValueError for a key or prefix that leads
-out of the storage; so do the others but `list` for a key of two spellings, such as `a//b`.
+Every method raises StorageUnavailable when the bucket or the disk fails, and all but `delete_many` ValueError for a key
+or prefix that leads out of the storage; so do the others but `list` for a key of two spellings, such as `a//b`.
 """
 
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -72,6 +72,11 @@ class Storage(Protocol):
 
     async def delete(self, key: str) -> None:
         """Remove an object; one that is not there is fine."""
+
+    async def delete_many(self, keys: Sequence[str]) -> Mapping[str, str]:
+        """Remove objects. Answers those that are left, each with the reason: one that cannot go, or is no key at all,
+        does not keep the others. Raises StorageUnavailable when the storage as a whole fails; any may be gone by then.
+        """
 
     def list(self, prefix: str) -> AsyncIterator[ObjectInfo]:
         """All objects whose key starts with `prefix`, in the order of their keys."""

@@ -5,8 +5,9 @@ import asyncio
 from botocore.exceptions import BotoCoreError
 from pydantic import SecretStr
 
-from core.clients.s3 import S3Access, S3Client
+from core.clients.s3 import S3Client
 from core.clients.s3_errors import BucketUnavailable
+from core.clients.s3_models import S3Access
 from core.logging import get_logger
 from core.security import KeyRing
 from core.settings import SettingsError, StorageSettings

@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import os
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from pathlib import Path
 
 from core.errors import StorageUnavailable
@@ -81,6 +81,17 @@ class CopyingStorage:
                 await self._copies.delete(key)
             except StorageUnavailable as error:
                 log.warning("local copy stays", key=key, reason=str(error))
+
+    async def delete_many(self, keys: Sequence[str]) -> Mapping[str, str]:
+        left = await self._bucket.delete_many(keys)
+        try:
+            staying = await self._copies.delete_many([key for key in keys if holds_image(key) and key not in left])
+        except StorageUnavailable as error:
+            log.warning("local copies stay", reason=str(error))
+        else:
+            for key, reason in staying.items():
+                log.warning("local copy stays", key=key, reason=reason)
+        return left
 
     def list(self, prefix: str) -> AsyncIterator[ObjectInfo]:
         return self._bucket.list(prefix)

@@ -5,7 +5,7 @@ import contextlib
 import errno
 import os
 import stat
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from itertools import islice
 from pathlib import Path
@@ -23,6 +23,7 @@ Result = TypeVar("Result")
 READ_BYTES = 256 * 1024
 LIST_PAGE = 500
 FOLDER_TRIES = 3  # a deletion may take an emptied folder away at any moment
+_NO_OBJECT = (FileNotFoundError, IsADirectoryError, NotADirectoryError)
 
 
 class LocalStorage:
@@ -78,6 +79,9 @@ class LocalStorage:
         with contextlib.suppress(ObjectNotFound):
             await self._run_on_object(self._remove, self._path(key))
 
+    async def delete_many(self, keys: Sequence[str]) -> dict[str, str]:
+        return await self._run(self._remove_all, keys)
+
     async def list(self, prefix: str) -> AsyncIterator[ObjectInfo]:
         check_prefix(prefix)
         walk = self._walk(prefix)
@@ -100,7 +104,7 @@ class LocalStorage:
         try:
             return await self._run(work, *args, **kwargs)
         except StorageUnavailable as error:
-            missing = isinstance(error.__cause__, FileNotFoundError | IsADirectoryError | NotADirectoryError)
+            missing = isinstance(error.__cause__, _NO_OBJECT)
             # Without its folder the storage is broken; taking all objects for gone would lose them.
             if missing and await self._run(self._folder.is_dir):
                 raise ObjectNotFound(str(error)) from error
@@ -148,6 +152,19 @@ class LocalStorage:
                 if folder == self._folder:
                     return
                 folder.rmdir()
+
+    def _remove_all(self, keys: Sequence[str]) -> dict[str, str]:
+        left = {}
+        for key in keys:
+            try:
+                self._remove(self._path(key))
+            except _NO_OBJECT:
+                continue
+            except (OSError, ValueError) as error:
+                left[key] = str(error)
+        if not self._folder.is_dir():
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(self._folder))
+        return left
 
     def _walk(self, prefix: str) -> Iterator[ObjectInfo]:
         top, _, start = prefix.rpartition("/")

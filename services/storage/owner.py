@@ -12,8 +12,9 @@ import hashlib
 
 import orjson
 
-from core.clients.s3 import PutOptions, S3Client
+from core.clients.s3 import S3Client
 from core.clients.s3_errors import BucketUnavailable, KeyMissing, KeyTaken
+from core.clients.s3_models import PutOptions
 from core.errors import StorageUnavailable
 from core.security import KeyRing
 

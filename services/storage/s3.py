@@ -3,12 +3,14 @@
 import asyncio
 import contextlib
 import hashlib
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from collections import defaultdict
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from core.clients.s3 import PutOptions, S3Client, S3Object
+from core.clients.s3 import S3Client
 from core.clients.s3_errors import BucketUnavailable, KeyMissing, KeyTaken
+from core.clients.s3_models import PutOptions, S3Object
 from core.errors import StorageUnavailable
 from services.storage.base import ImageWithRecord, ObjectInfo
 from services.storage.errors import MaybeStored, ObjectExists, ObjectNotFound
@@ -95,6 +97,20 @@ class S3Storage:
         await self._owner.confirm()
         for bucket in self._buckets.of(key):
             await self._client.delete(bucket, key)
+
+    async def delete_many(self, keys: Sequence[str]) -> dict[str, str]:
+        await self._owner.confirm()
+        left = dict[str, str]()
+        by_bucket = defaultdict[str, list[str]](list)
+        for key in keys:
+            if not is_key(key):
+                left[key] = "not a storage key"
+                continue
+            for bucket in self._buckets.of(key):
+                by_bucket[bucket].append(key)
+        for bucket, its_keys in by_bucket.items():
+            left |= await self._client.delete_many(bucket, its_keys)
+        return left
 
     async def list(self, prefix: str) -> AsyncIterator[ObjectInfo]:
         check_prefix(prefix)

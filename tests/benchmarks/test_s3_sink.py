@@ -6,8 +6,9 @@ import pytest
 from pydantic import SecretStr
 
 from benchmarks.s3_sink import S3Sink
-from core.clients.s3 import PutOptions, S3Access, S3Client
+from core.clients.s3 import S3Client
 from core.clients.s3_errors import KeyMissing, KeyTaken
+from core.clients.s3_models import PutOptions, S3Access
 from services.storage.owner import BucketOwner
 from services.storage.s3 import Buckets, S3Storage
 from tests.storage.contract import StorageContract

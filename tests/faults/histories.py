@@ -8,21 +8,22 @@ from pathlib import Path
 
 from sqlalchemy import Connection, func, select
 
+from core.clients.redis import reply
 from core.metrics import Metrics
 from core.settings import load_settings
-from services.container import open_container
-from services.history.service import HistoryService
+from services.container import Container, open_container
+from services.history.retention import LOCK
 from services.history.store import images
 from tests.conftest import OPERATOR_KEY
-from tests.history.shelf import multiply
+from tests.history.shelf import multiply, retained
 from tests.support.databases import databases
 from tests.support.service import Guest, RunningService
 
-FEW = 25  # more than are removed side by side
+FEW = 25
 _FORKING = multiprocessing.get_context("forkserver")
 _FORKING.set_forkserver_preload(["api.__main__"])
 
-Job = Callable[[HistoryService], Awaitable[object]]
+Job = Callable[[Container], Awaitable[object]]
 # Where a process dies: at a fail-point, after so many seconds, or nowhere.
 Death = str | float | None
 
@@ -62,8 +63,24 @@ async def rows_of(service: RunningService, guest: Guest) -> int:
     return await service.container.database.read(count)
 
 
+def retain(container: Container) -> Awaitable[object]:
+    """A job: a retention run."""
+    return container.retention.run()
+
+
+async def lease_of_the_dead_ends(service: RunningService) -> None:
+    """As it does by itself 15 s after a process died over a retention run."""
+    await reply(service.container.redis.delete(LOCK()))
+
+
+async def next_run(service: RunningService) -> None:
+    """The first retention run after one that died."""
+    await lease_of_the_dead_ends(service)
+    await retained(service)
+
+
 async def work_and_die(environment: Mapping[str, str], data_dir: Path, job: Job, death: Death) -> None:
-    """Do something with the history in a process of its own."""
+    """Do something in a process of its own."""
     settings = {**environment, **databases.settings(data_dir), "DATA_DIR": str(data_dir)}
     settings["FAIL_POINT"] = death if isinstance(death, str) else ""
     started = _FORKING.Event()
@@ -85,6 +102,6 @@ def _work(environment: dict[str, str], started: "multiprocessing.synchronize.Eve
     async def run() -> None:
         async with open_container(load_settings(environment), Metrics()) as container:
             started.set()
-            await job(container.history)
+            await job(container)
 
     asyncio.run(run())

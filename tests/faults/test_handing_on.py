@@ -7,10 +7,10 @@ from functools import partial
 import pytest
 
 from benchmarks.gemini_standin import GeminiStandin
+from services.container import Container
 from services.history.records import read_record
-from services.history.service import HistoryService
 from tests.conftest import OpenService
-from tests.faults.histories import FEW, clearing_settings, files_of, rows_of, with_images, work_and_die
+from tests.faults.histories import FEW, clearing_settings, files_of, next_run, rows_of, with_images, work_and_die
 
 
 @pytest.fixture
@@ -19,12 +19,12 @@ def settings(gemini: GeminiStandin, redis_url: str) -> dict[str, str]:
     return clearing_settings(gemini.url, redis_url)
 
 
-def adopt(history: HistoryService, *, guest_id: str, user_id: str) -> Awaitable[None]:
-    return history.adopt(guest_id, user_id)
+def adopt(container: Container, *, guest_id: str, user_id: str) -> Awaitable[None]:
+    return container.history.adopt(guest_id, user_id)
 
 
-def purge_user(history: HistoryService, *, user_id: str) -> Awaitable[None]:
-    return history.purge_user(user_id)
+def purge_user(container: Container, *, user_id: str) -> Awaitable[None]:
+    return container.history.purge_user(user_id)
 
 
 @pytest.mark.parametrize("point", ["record_changed:1", "record_changed:13", "row_changed:20", 0.01, 0.05])
@@ -46,7 +46,7 @@ async def test_what_a_guest_made_is_handed_on_whole_though_the_process_dies(
     assert owners == {(account.id, True): FEW, (account.id, False): 2, (bystander.id, False): 2}
 
 
-@pytest.mark.parametrize("point", ["clearance_noted", "all_cleared", "record_removed:24", 0.01, 0.05])
+@pytest.mark.parametrize("point", ["clearance_noted", "all_cleared", "objects_removed", 0.01, 0.05])
 async def test_nothing_is_left_of_who_leaves_though_the_process_dies(
     open_service: OpenService, settings: dict[str, str], point: str | float
 ) -> None:
@@ -56,7 +56,7 @@ async def test_nothing_is_left_of_who_leaves_though_the_process_dies(
     await guest.image("unlisted", save_to_history=False)
     await work_and_die(settings, service.data_dir, partial(purge_user, user_id=guest.id), point)
 
-    await service.container.history.purge_due()
+    await next_run(service)
 
     if isinstance(point, float) and await rows_of(service, guest):
         await service.container.history.purge_user(guest.id)

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -48,12 +49,20 @@ async def make(guest: Guest, count: int) -> list[str]:
     return [(await guest.image(f"picture {number}"))["history_id"] for number in range(count)]
 
 
-async def multiply(service: RunningService, image_id: str, count: int) -> list[str]:
-    """Copies of an image, each with bytes, record, row, and a thumbnail if it has one; answers their ids."""
+async def multiply(
+    service: RunningService, image_id: str, count: int, change: Callable[[Image, int], Image] = lambda image, _: image
+) -> list[str]:
+    """Copies of an image, each with bytes, record, row, and a thumbnail if it has one; answers their ids.
+
+    `change`: what is different about the copy of a number.
+    """
     first = await service.container.history.find_for_link(image_id)
     assert first is not None
     stem, _, extension = first.key.rpartition(".")
-    copies = [replace(first, id=f"{image_id}{number}", key=f"{stem}{number}.{extension}") for number in range(count)]
+    copies = [
+        change(replace(first, id=f"{image_id}{number}", key=f"{stem}{number}.{extension}"), number)
+        for number in range(count)
+    ]
     await asyncio.to_thread(_copy_objects, service.storage_dir, first, copies)
     rows = [dict(vars(image)) for image in copies]
     await service.container.database.write(lambda connection: connection.execute(images.insert(), rows))
@@ -67,6 +76,14 @@ def _copy_objects(storage: Path, first: Image, copies: list[Image]) -> None:
         (storage / record_key(stem_of(image.key))).write_bytes(write_record(Record(image, None)))
         if thumbnail.exists():
             os.link(thumbnail, storage / thumbnail_key(image.folder_id, image.id))
+
+
+async def retained(service: RunningService) -> int:
+    """Does the retention run, to its end; answers how many images it has removed."""
+    report = await service.container.retention.run()
+    assert report is not None
+    assert report.failure == ""
+    return report.total.images
 
 
 async def listed(guest: Guest, **query: Any) -> list[str]:

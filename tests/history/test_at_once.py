@@ -7,7 +7,7 @@ import pytest
 from sqlalchemy import Connection, select
 
 from core.clients.database import Database
-from services.history import trash
+from services.history import due, trash
 from services.history.store import images
 from services.history.trash import Clearance
 from tests.history.shelf import make, multiply
@@ -43,7 +43,7 @@ async def test_what_is_put_back_while_the_purge_takes_what_is_due_stays(shelf: R
 
     with databases.holding(shelf.data_dir, f"UPDATE images SET deleted_at = NULL WHERE id = '{back}'", commit=True):
         taking = asyncio.create_task(
-            database.write(lambda connection: trash.take_due(connection, 10, 10, 100, without=()))
+            database.write(lambda connection: due.take_trashed(connection, before=10, limit=100))
         )
         await asyncio.sleep(WAITING)
         assert not taking.done()
@@ -73,3 +73,38 @@ async def test_a_history_is_not_taken_for_cleared_because_some_of_it_went_by_its
         pass
     assert await states(database) == dict.fromkeys(ids, LATER) | dict.fromkeys(ids[:2], 5), "none is marked twice"
     assert await database.read(lambda connection: trash.noted_clearances(connection, 10)) == []
+
+
+async def test_two_runs_at_once_take_over_the_cap_what_one_would(shelf: RunningService) -> None:
+    """Two that do not know of each other: a lease is no proof."""
+    _, ids = await shelf_of(shelf, 8)
+    database = shelf.container.database
+    databases.change(shelf.data_dir, "UPDATE images SET size = 10")
+
+    with databases.holding(shelf.data_dir, "SELECT pg_advisory_xact_lock(hashtextextended('storage cap', 0))"):
+        taking = [
+            asyncio.create_task(database.write(lambda connection: due.take_over_cap(connection, cap=50, limit=100)))
+            for _ in range(2)
+        ]
+        await asyncio.sleep(WAITING)
+        assert not any(task.done() for task in taking)
+
+    taken = [image.id for task in taking for image in await task]
+    assert len(taken) == len(set(taken)) == 3
+    assert sum(deleted_at is None for deleted_at in (await states(database)).values()) == len(ids) - 3
+
+
+async def test_what_its_owner_removes_while_the_cap_is_looked_at_counts_as_gone(shelf: RunningService) -> None:
+    _, ids = await shelf_of(shelf, 8)
+    database = shelf.container.database
+    databases.change(shelf.data_dir, "UPDATE images SET size = 10")
+
+    going = f"UPDATE images SET deleted_at = 0 WHERE id IN ({quoted(ids[:2])})"
+    with databases.holding(shelf.data_dir, going, commit=True):
+        taking = asyncio.create_task(
+            database.write(lambda connection: due.take_over_cap(connection, cap=50, limit=100))
+        )
+        await asyncio.sleep(WAITING)
+        assert not taking.done()
+
+    assert len(await taking) == 1, "two of the three that were too many have gone already"

@@ -10,7 +10,7 @@ import pytest
 
 from core.errors import StorageUnavailable
 from services.quota.models import FORGOTTEN_USER
-from tests.history.shelf import id_of, image_files, listed, make, rows
+from tests.history.shelf import id_of, image_files, listed, make, retained, rows
 from tests.support.databases import databases
 from tests.support.service import Guest, RunningService
 
@@ -100,7 +100,7 @@ async def test_a_user_is_purged_by_the_worker_when_storage_fails_meanwhile(shelf
         await shelf.container.history.purge_user(guest.id)
     assert (await guest.history())["total"] == 0
     shutil.move(away, shelf.storage_dir)
-    await shelf.container.history.purge_due()
+    await retained(shelf)
     assert (image_files(shelf), rows(shelf)) == ([], 0)
 
 

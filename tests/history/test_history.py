@@ -14,6 +14,7 @@ from tests.history.shelf import (
     listed,
     make,
     milliseconds,
+    retained,
     rows,
     set_columns,
     without_request_id,
@@ -169,7 +170,7 @@ async def test_what_is_deleted_is_gone_everywhere_and_comes_back_whole(shelf: Ru
     assert (await guest.client.get(f"/api/images/{deleted}")).status_code == 404
     assert (await guest.client.get(f"/api/history/{deleted}")).status_code == 404
     assert (await guest.client.delete(f"/api/history/{deleted}")).status_code == 404
-    assert await shelf.container.history.purge_due() == 0
+    assert await retained(shelf) == 0
 
     restored = await guest.client.post(f"/api/history/{deleted}/restore")
     assert restored.status_code == 200
@@ -210,8 +211,8 @@ async def test_the_trash_is_emptied_after_trash_minutes(open_service: OpenServic
     kept, deleted = await make(guest, 2)
     await guest.client.get(f"/api/images/{deleted}/thumbnail")
     await guest.client.delete(f"/api/history/{deleted}")
-    assert await service.container.history.purge_due() == 1
-    assert await service.container.history.purge_due() == 0
+    assert await retained(service) == 1
+    assert await retained(service) == 0
     assert (await guest.client.post(f"/api/history/{deleted}/restore")).status_code == 404
     assert rows(service) == 1
     assert len(image_files(service)) == 2
@@ -226,9 +227,7 @@ async def test_a_restore_that_succeeds_is_never_purged_at_the_same_moment(
     guest = await service.guest()
     for image_id in await make(guest, 15):
         await guest.client.delete(f"/api/history/{image_id}")
-        answer, _ = await asyncio.gather(
-            guest.client.post(f"/api/history/{image_id}/restore"), service.container.history.purge_due()
-        )
+        answer, _ = await asyncio.gather(guest.client.post(f"/api/history/{image_id}/restore"), retained(service))
         bytes_status = (await guest.client.get(f"/api/images/{image_id}")).status_code
         assert (answer.status_code, bytes_status) in {(200, 200), (404, 404)}
 
@@ -250,9 +249,9 @@ async def test_an_unlisted_image_opens_by_its_link_alone_and_goes_after_its_time
     assert all("unlisted" in path.parts for path in image_files(shelf))
     assert await guest.used() == 1
 
-    assert await shelf.container.history.purge_due() == 0
+    assert await retained(shelf) == 0
     set_columns(shelf, image_id, expires_at=milliseconds("2026-01-01T00:00:00+00:00"))
-    assert await shelf.container.history.purge_due() == 1
+    assert await retained(shelf) == 1
     assert (await shelf.client.get(data["image_url"])).status_code == 404
     assert image_files(shelf) == []
 
@@ -261,7 +260,7 @@ async def test_what_a_guest_made_goes_after_guest_retention_hours(shelf: Running
     guest = await shelf.guest()
     young, old = await make(guest, 2)
     set_columns(shelf, old, expires_at=milliseconds("2026-01-01T00:00:00+00:00"))
-    assert await shelf.container.history.purge_due() == 1
+    assert await retained(shelf) == 1
     assert await listed(guest) == [young]
 
 

@@ -9,9 +9,9 @@ import pytest
 from benchmarks.gemini_standin import GeminiStandin
 from core.clock import now_ms
 from services.history import trash
-from services.history.service import CLEAR_BATCH
+from services.history.clearing import CLEAR_BATCH
 from tests.conftest import OpenService
-from tests.history.shelf import WIDE, id_of, image_files, listed, make, multiply, rows, set_columns
+from tests.history.shelf import WIDE, id_of, image_files, listed, make, multiply, retained, rows, set_columns
 from tests.support.answers import error_of
 from tests.support.databases import databases
 from tests.support.service import Guest, RunningService
@@ -179,7 +179,7 @@ async def test_a_cleared_history_lies_in_the_trash_and_then_goes_whole(
     assert (await guest.history())["items"] == []
     assert (await guest.client.get(f"/api/images/{made[0]}")).status_code == 404
     assert (await guest.client.post(f"/api/history/{made[0]}/restore")).status_code == 200
-    assert await service.container.history.purge_due() == 2
+    assert await retained(service) == 2
     assert await listed(guest) == made[:1]
     assert (await guest.client.get(f"/api/images/{unlisted}")).status_code == 200
     assert await listed(other) == [foreign]
@@ -259,13 +259,13 @@ async def test_one_that_cannot_be_removed_does_not_keep_the_others(
     response = await guest.client.delete("/api/history/all", params=FINAL)
     error_of(response, 503, "STORAGE_UNAVAILABLE")
     assert ((await guest.history())["total"], rows(service), len(image_files(service))) == (0, 1, 2)
-    assert await service.container.history.purge_due() == 0
+    assert await retained(service) == 0
     for image_id in await make(guest, 3):
         await guest.client.delete(f"/api/history/{image_id}")
-    assert await service.container.history.purge_due() == len(others)
+    assert await retained(service) == len(others)
     assert rows(service) == 1
     set_columns(service, stuck, key=key)
-    assert await service.container.history.purge_due() == 1
+    assert await retained(service) == 1
     assert (rows(service), image_files(service)) == (0, [])
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from core.clock import now_ms
-from services.storage.base import Storage
+from services.storage.base import ImageWithRecord, Storage
 from services.storage.errors import ObjectExists, ObjectNotFound
 
 KEY = "users/0123456789abcdef/2026/11/22/basic_101112_a_lighthouse_a1b2c3.png"
@@ -33,6 +33,10 @@ async def listed(storage: Storage, prefix: str) -> list[str]:
 
 def is_there(path: Path) -> bool:
     return path.exists()
+
+
+def with_record(draft: Path) -> ImageWithRecord:
+    return ImageWithRecord(KEY, draft, "image/png", {"mode": "basic"}, RECORD, b"{}")
 
 
 class StorageContract:
@@ -92,6 +96,21 @@ class StorageContract:
             await storage.put_file(KEY, second, content_type="image/png")
         assert await storage.get(KEY) == b"the image"
         assert second.read_bytes() == b"another image"
+
+    async def test_put_image_stores_the_file_and_then_its_record(self, storage: Storage, draft: Path) -> None:
+        between: list[list[str]] = []
+        await storage.put_image(with_record(draft), between=lambda: between.append([]))
+        assert (await storage.get(KEY), await storage.get(RECORD)) == (b"the image", b"{}")
+        assert len(between) == 1
+        assert not is_there(draft)
+
+    async def test_put_image_never_takes_the_place_of_another(self, storage: Storage, draft: Path) -> None:
+        await self.put(storage, KEY, b"another image")
+        with pytest.raises(ObjectExists):
+            await storage.put_image(with_record(draft), between=lambda: None)
+        assert await storage.get(KEY) == b"another image"
+        assert await listed(storage, "") == [KEY]
+        assert is_there(draft)
 
     async def test_of_many_files_for_one_key_one_is_taken(self, storage: Storage, tmp_path: Path) -> None:
         drafts = [self.another_draft(tmp_path, b"image %d" % number) for number in range(12)]
@@ -156,6 +175,24 @@ class StorageContract:
         await storage.delete(KEY)
         await storage.put_file(KEY, draft, content_type="image/png")
         assert await storage.get(KEY) == b"the image"
+
+    async def test_of_many_keys_each_is_removed_and_no_other(self, storage: Storage) -> None:
+        there = [KEY, RECORD, "a/with space & <more>.png", "图/像.webp", "many/0500"]
+        for key in [*there, "many/05001", "users/stays.png"]:
+            await self.put(storage, key)
+        keys = [*there, *(f"many/{number:04}" for number in range(1, 1100)), KEY]
+        assert await storage.delete_many(keys) == {}
+        assert await listed(storage, "") == ["many/05001", "users/stays.png"]
+        assert await storage.delete_many(keys) == {}
+        assert await storage.delete_many([]) == {}
+
+    async def test_what_is_no_key_does_not_keep_the_others(self, storage: Storage) -> None:
+        for key in (KEY, RECORD, "users/stays.png"):
+            await self.put(storage, key)
+        left = await storage.delete_many([KEY, *ESCAPING, *UNTIDY, RECORD])
+        assert set(left) == {*ESCAPING, *UNTIDY}
+        assert all("not a storage key" in reason for reason in left.values())
+        assert await listed(storage, "") == ["users/stays.png"]
 
     async def test_a_list_is_in_the_order_of_whole_keys(self, storage: Storage) -> None:
         """Byte by byte, the slash included, as S3 sorts: `a.b`, `a/b`, `a0`."""

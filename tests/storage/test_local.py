@@ -64,6 +64,10 @@ async def _delete(storage: Storage, _draft: Path) -> None:
     await storage.delete(KEY)
 
 
+async def _delete_many(storage: Storage, _draft: Path) -> object:
+    return await storage.delete_many([KEY])
+
+
 async def _list(storage: Storage, _draft: Path) -> object:
     return await listed(storage, "users/")
 
@@ -81,7 +85,7 @@ def put_a_file_in_place_of(folder: Path) -> None:
     folder.write_bytes(b"")
 
 
-USES: list[Use] = [_put, _put_file, _get, _stat, _stream, _delete, _list, _check]
+USES: list[Use] = [_put, _put_file, _get, _stat, _stream, _delete, _delete_many, _list, _check]
 
 
 @pytest.fixture
@@ -101,7 +105,7 @@ async def test_a_file_where_the_storage_belongs_is_unavailable_storage(
     assert is_there(draft)
 
 
-@pytest.mark.parametrize("use", [_get, _stat, _stream, _delete, _list], ids=lambda use: use.__name__)
+@pytest.mark.parametrize("use", [_get, _stat, _stream, _delete, _delete_many, _list], ids=lambda use: use.__name__)
 async def test_a_folder_that_went_away_does_not_pass_for_an_empty_one(
     folder: Path, storage: LocalStorage, draft: Path, use: Use
 ) -> None:
@@ -126,6 +130,15 @@ async def test_a_storage_that_loops_is_unavailable(folder: Path, storage: LocalS
     for use in (_put, _put_file, _get, _stat, _stream, _delete):
         with pytest.raises(StorageUnavailable):
             await use(storage, draft)
+
+
+async def test_a_file_that_cannot_go_does_not_keep_the_others(folder: Path, storage: LocalStorage) -> None:
+    (folder / "loop").symlink_to("loop")
+    for key in ("a/1.png", "a/2.png"):
+        await storage.put(key, b"x", content_type=BINARY)
+    left = await storage.delete_many(["a/1.png", "loop/3.png", "a/2.png"])
+    assert list(left) == ["loop/3.png"]
+    assert not (folder / "a").exists(), "a folder that is empty goes too"
 
 
 async def test_without_a_spool_nothing_is_put_and_the_check_fails(

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
-from core.clients.s3 import S3Access, S3Client
+from core.clients.s3 import S3Client
+from core.clients.s3_models import S3Access
 from core.errors import StorageUnavailable
 from services.storage.base import Storage
 from services.storage.owner import OWNER_KEY, BucketOwner

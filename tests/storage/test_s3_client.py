@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
-from core.clients.s3 import S3Access, S3Client
+from core.clients.s3 import S3Client
 from core.clients.s3_errors import BucketUnavailable
+from core.clients.s3_models import S3Access
 from services.storage.base import Storage
 from tests.storage.contract import BINARY, KEY, StorageContract, joined, listed
 from tests.storage.test_s3 import open_client, open_storage

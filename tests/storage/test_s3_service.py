@@ -13,9 +13,10 @@ from services.storage.names import record_key, stem_of
 from services.storage.owner import OWNER_KEY
 from services.worker import clean_copies
 from tests.conftest import OpenService
-from tests.history.shelf import WIDE
+from tests.faults.histories import next_run, retain, work_and_die
+from tests.history.shelf import WIDE, retained, set_columns
 from tests.support.buckets import BucketServer, bucket_settings
-from tests.support.fault_proxy import FaultProxy
+from tests.support.fault_proxy import Fault, FaultProxy
 from tests.support.parts import open_parts
 from tests.support.service import RunningService
 
@@ -246,3 +247,64 @@ async def test_the_audit_log_is_in_the_bucket(
     (key,) = moto.keys(bucket, "logs/content_moderation/")
     entry = orjson.loads(moto.s3.get_object(Bucket=bucket, Key=key)["Body"].read())
     assert "prompt" not in entry
+
+
+async def test_a_retention_run_asks_the_bucket_a_few_times_for_all(
+    open_service: OpenService, gemini: GeminiStandin, moto: BucketServer, proxy: FaultProxy, redis_url: str
+) -> None:
+    """The bucket away, then a worker that dies over it, then a run to the end."""
+    bucket = moto.new_bucket()
+    settings = {"MAX_STORAGE_GB": "0.000000005", "REDIS_URL": redis_url, "LOCAL_RETENTION_DAYS": "2"}
+    service = await open_over(open_service, gemini, proxy.url, bucket, **settings)
+    guest = await service.guest()
+    made = [(await guest.image())["history_id"] for _ in range(12)]
+    for image_id in made:
+        assert (await guest.client.get(f"/api/images/{image_id}/thumbnail")).status_code == 200
+        set_columns(service, image_id, size=1)
+    whole = moto.keys(bucket)
+
+    proxy.faults = [Fault("answer", "POST", status=403, code="AccessDenied")]
+    report = await service.container.retention.run()
+    assert report is not None
+    assert "AccessDenied" in report.failure
+    assert (report.total.images, moto.keys(bucket)) == (0, whole)
+    assert (await guest.history())["total"] == 5, "they are not shown any more"
+
+    proxy.faults = []
+    await work_and_die(bucket_settings(proxy.url, bucket) | settings, service.data_dir, retain, "bytes_removed")
+    assert len(moto.keys(bucket)) == len(whole) - 7
+    proxy.seen.clear()
+    await next_run(service)
+    assert len([entry for entry in proxy.seen if not entry.startswith("GET")]) == 2
+    assert [item["id"] for item in (await guest.history())["items"]] == made[:-6:-1]
+    images, thumbnails = moto.keys(bucket, "users/"), moto.keys(bucket, "thumbnails/")
+    assert (len(images), len(thumbnails)) == (10, 5)
+    kept = {key for key in images if key.endswith(".png")} | set(thumbnails)
+    copies = service.data_dir / "copies"
+    assert {path.relative_to(copies).as_posix() for path in copies.rglob("*") if path.is_file()} == kept
+
+
+async def test_an_image_whose_bytes_the_bucket_keeps_stays_whole_until_it_lets_go(
+    open_service: OpenService, gemini: GeminiStandin, moto: BucketServer, proxy: FaultProxy
+) -> None:
+    bucket = moto.new_bucket()
+    service = await open_over(open_service, gemini, proxy.url, bucket, TRASH_MINUTES="0")
+    guest = await service.guest()
+    await guest.image()
+    held = image_key(moto, bucket)
+    await guest.image()
+    assert (await guest.client.delete("/api/history/all")).status_code == 200
+    (other,) = [key for key in moto.keys(bucket, "users/") if key.endswith(".png") and key != held]
+    answer = (
+        f"<DeleteResult><Deleted><Key>{other}</Key></Deleted>"
+        f"<Error><Key>{held}</Key><Code>AccessDenied</Code><Message>held</Message></Error></DeleteResult>"
+    )
+    proxy.faults = [Fault("answer", "POST", status=200, body=answer, times=1)]
+    report = await service.container.retention.run()
+    assert report is not None
+    assert (report.total.images, report.total.left, report.failure) == (1, 1, "")
+    assert {held, record_key(stem_of(held))} <= set(moto.keys(bucket, "users/"))
+    assert record_key(stem_of(other)) not in moto.keys(bucket, "users/")
+
+    assert await retained(service) == 1
+    assert held not in moto.keys(bucket, "users/")

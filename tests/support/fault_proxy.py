@@ -17,7 +17,8 @@ DRIP_SECONDS = 0.2
 class Fault:
     """What happens to requests whose method and path fit; to `times` of them, then no more.
 
-    `answer`: `status` with an S3 error of `code`. `lose_answer`: the server does it, and nobody is told.
+    `answer`: `status` with `body`, else with an S3 error of `code`. `lose_answer`: the server does it, and nobody is
+    told.
     """
 
     harm: Harm
@@ -26,6 +27,7 @@ class Fault:
     times: int = 1_000_000
     status: int = 503
     code: str = "SlowDown"
+    body: str = ""
 
     def takes(self, method: str, path: str) -> bool:
         if self.times == 0 or self.path not in path or self.method not in ("", method):
@@ -38,11 +40,14 @@ class Fault:
 class Request:
     method: str
     path: str
+    headers: dict[str, str]
     data: bytes
 
 
 class FaultProxy:
-    """One request a connection. `faults`: the first that fits counts; `seen`: method and path of all requests."""
+    """One request a connection. `faults`: the first that fits counts; `seen`: method and path of all requests, and
+    `last_headers` of the last one, names in lower case.
+    """
 
     def __init__(self, target: str) -> None:
         self._target = urlsplit(target)
@@ -51,6 +56,7 @@ class FaultProxy:
         self._port = 0
         self.faults: list[Fault] = []
         self.seen: list[str] = []
+        self.last_headers: dict[str, str] = {}
 
     @property
     def url(self) -> str:
@@ -81,11 +87,13 @@ class FaultProxy:
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         request = await _read(reader)
         self.seen.append(f"{request.method} {request.path}")
+        self.last_headers = request.headers
         fault = next((entry for entry in self.faults if entry.takes(request.method, request.path)), None)
         if fault is None:
             writer.write(await self._forward(request))
         elif fault.harm == "answer":
-            body = b"" if request.method == "HEAD" else f"<Error><Code>{fault.code}</Code></Error>".encode()
+            text = fault.body or f"<Error><Code>{fault.code}</Code></Error>"
+            body = b"" if request.method == "HEAD" else text.encode()
             head = f"HTTP/1.1 {fault.status} x\r\ncontent-length: {len(body)}\r\nconnection: close\r\n\r\n"
             writer.write(head.encode() + body)
         elif fault.harm == "hang":
@@ -114,7 +122,9 @@ async def _read(reader: asyncio.StreamReader) -> Request:
     headers = dict(line.lower().split(": ", 1) for line in lines if line)
     body = await reader.readexactly(int(headers.get("content-length", "0")))
     kept = [line for line in lines if line and not line.lower().startswith("connection:")]
-    return Request(method, path, "\r\n".join([first, *kept, "Connection: close", "", ""]).encode("latin-1") + body)
+    return Request(
+        method, path, headers, "\r\n".join([first, *kept, "Connection: close", "", ""]).encode("latin-1") + body
+    )
 
 
 async def _hurt(harm: Harm, answer: bytes, writer: asyncio.StreamWriter) -> None:

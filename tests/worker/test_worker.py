@@ -8,17 +8,18 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
 
+import orjson
 import psutil
 import pytest
 from redis import Redis
 
 from core.clients.embedded_redis import running_redis
-from core.clock import now_ms
+from core.clock import DAY_MS, now_ms
 from services.accounts.models import Visitor
 from services.accounts.users import departures, set_left
 from services.quota.store import RESERVATIONS
 from tests.support.databases import databases
-from tests.support.parts import Parts, image_id, open_parts
+from tests.support.parts import IMAGE_BYTES, Parts, image_id, open_parts
 from tests.support.waiting import eventually
 
 ROOT = Path(__file__).parents[2]
@@ -106,19 +107,34 @@ async def test_it_shows_its_name_sweeps_and_stops_on_sigterm(
     assert "Traceback" not in errors
 
 
-async def test_it_empties_the_trash(settings: dict[str, str], parts: Parts, start_worker: StartWorker) -> None:
-    held = await parts.reserve()
-    await parts.keeper.index(await parts.store(held))
-    await parts.quota.commit(held)
-    await parts.container.history.delete("usr_a", image_id(held.id), final=False)
-    worker = await start_worker(**settings)
+async def test_it_empties_the_trash_and_takes_what_is_too_old(
+    settings: dict[str, str], parts: Parts, start_worker: StartWorker
+) -> None:
+    held = [await parts.reserve() for _ in range(3)]
+    trashed, old, young = held
+    for reservation in held:
+        await parts.keeper.index(await parts.store(reservation))
+        await parts.quota.commit(reservation)
+    await parts.container.history.delete("usr_a", image_id(trashed.id), final=False)
+    databases.change(
+        parts.container.settings.storage.data_dir,
+        "UPDATE images SET created_at = :moment WHERE id = :id", moment=now_ms() - 2 * DAY_MS, id=image_id(old.id),
+    )  # fmt: skip
+    worker = await start_worker(**settings, MAX_HISTORY_DAYS="1")
 
     async def gone() -> bool:
-        return not [info async for info in parts.container.storage.list("users/")]
+        return len([info async for info in parts.container.storage.list("users/")]) == 2
 
     assert await eventually(gone, WORK_SECONDS)
-    assert await parts.counters(held.day) == await parts.ledger(held.day), "what was deleted stays charged"
-    assert (await worker.stop())[0] == 0
+    assert (await parts.container.history.get("usr_a", image_id(young.id))).call_id == young.id
+    assert await parts.counters(young.day) == await parts.ledger(young.day), "what was deleted stays charged"
+    assert (await parts.ledger(young.day)).pool == 3
+    code, errors = await worker.stop()
+    assert code == 0
+    (told,) = [orjson.loads(line) for line in errors.splitlines() if "retention run" in line]
+    size = len(IMAGE_BYTES)
+    assert (told["level"], told["outcome"], told["images"], told["bytes"]) == ("info", "done", 2, 2 * size)
+    assert told["trash"] == told["days"] == f"1 images, {size} bytes"
 
 
 async def test_it_finishes_what_somebody_who_leaves_has_begun(
