@@ -32,10 +32,10 @@ class Evidence:
 
 @dataclass(frozen=True)
 class Owners:
-    """The accounts behind the claims, as far as there are any; `new`: how many were made, or would have to be."""
+    """The accounts behind the claims, as far as there are any. `new`: folders of those made, or that had to be made."""
 
     ids: dict[Claim, str]
-    new: int
+    new: frozenset[str]
 
 
 class OwnerRegistry:
@@ -44,7 +44,7 @@ class OwnerRegistry:
 
     async def find(self, claims: Mapping[Claim, Evidence]) -> Owners:
         ids = await self._database.read(lambda connection: _found(connection, claims))
-        return Owners(ids, len({claim.folder_id for claim in claims.keys() - ids.keys()}))
+        return Owners(ids, frozenset(claim.folder_id for claim in claims.keys() - ids.keys()))
 
     async def find_or_make(self, claims: Mapping[Claim, Evidence]) -> Owners:
         """Every claim has an account then: one that is missing is made, with its id, folder and role alone.
@@ -64,7 +64,7 @@ def _found(connection: Connection, claims: Mapping[Claim, Evidence]) -> dict[Cla
 
 
 def _completed(connection: Connection, claims: Mapping[Claim, Evidence]) -> Owners:
-    ids, made = dict[Claim, str](), 0
+    ids, made = dict[Claim, str](), set[str]()
     # In one order, so that of two who do this at once none waits for the other for ever.
     for claim, evidence in sorted(claims.items(), key=lambda entry: entry[0].folder_id):
         take_folder_turn(connection, claim.folder_id)
@@ -72,9 +72,9 @@ def _completed(connection: Connection, claims: Mapping[Claim, Evidence]) -> Owne
         if user_id is None:
             user_id = claim.user_id or new_id("usr")
             add_user(connection, User(user_id, _role(user_id, claim, evidence), claim.folder_id, evidence.since))
-            made += 1
+            made.add(claim.folder_id)
         ids[claim] = user_id
-    return Owners(ids, made)
+    return Owners(ids, frozenset(made))
 
 
 def _role(user_id: str, claim: Claim, evidence: Evidence) -> Role:

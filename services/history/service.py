@@ -83,6 +83,10 @@ class HistoryService:
                 if image_id in found:
                     yield found[image_id]
 
+    async def indexed_among(self, keys: Collection[str]) -> set[str]:
+        """Those of these storage keys that are in the index, be it in the trash or on their way out."""
+        return await self._database.read(lambda connection: batches.keys_among(connection, keys))
+
     async def get(self, user_id: str, image_id: str) -> Image:
         """One image of the caller's history. Raises NotFound, also for another's, an unlisted or a deleted one."""
         image = await self._find(image_id)

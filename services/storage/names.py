@@ -79,6 +79,7 @@ def facts_of(image_key: str) -> KeyFacts | None:
 
 def _moment(text: str, form: str) -> Milliseconds | None:
     try:
-        return from_datetime(datetime.strptime(text, form).replace(tzinfo=UTC))
+        moment = from_datetime(datetime.strptime(text, form).replace(tzinfo=UTC))
     except ValueError:
         return None
+    return moment if moment >= 0 else None
