@@ -115,17 +115,19 @@ class Reindexer:
             run.report.found_odd("unreadable", info.key, str(error))
             return None
         image = record.image
-        for other in found.images:
-            if other.key != image.key:
-                run.report.found_odd("unknown", other.key)
         if stem_of(image.key) != found.stem:
             run.report.found_odd("unreadable", info.key, f"is of {image.key}")
             return None
-        bytes_of = next((each for each in found.images if each.key == image.key), None)
-        if bytes_of is None:
+        its_own = None
+        for each in found.images:
+            if each.key == image.key:
+                its_own = each
+            else:
+                run.report.found_odd("unknown", each.key)
+        if its_own is None:
             run.report.found_odd("no_image", info.key)
             return None
-        modified_at = max(info.modified_at, bytes_of.modified_at)
+        modified_at = max(info.modified_at, its_own.modified_at)
         return Entry(image, record.charge, record.owner_folder_id, "record", modified_at)
 
     async def _enter_others(self, batch: Sequence[Found], run: Run) -> None:
