@@ -22,14 +22,21 @@ CHARGE = "image_id, reservation_id, user_id, guest_address, mode, points, day"
 
 async def reindex(environment: Mapping[str, str], *arguments: str) -> tuple[int, list[str]]:
     """`python -m scripts.reindex` as an operator runs it: exit code, and all that it says but the log."""
-    command = [sys.executable, "-m", "scripts.reindex", *arguments]
-    settings = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), **environment}
-    done = await asyncio.to_thread(
-        subprocess.run, command, cwd=environment["DATA_DIR"], env=settings, capture_output=True, text=True,
-        timeout=COMMAND_SECONDS, check=False,
-    )  # fmt: skip
-    said = done.stdout if done.returncode <= 0 else done.stdout + done.stderr
-    return done.returncode, said.splitlines()
+    process = begun(environment, *arguments)
+    told, logged = await asyncio.to_thread(process.communicate, timeout=COMMAND_SECONDS)
+    return process.returncode, (told if process.returncode <= 0 else told + logged).splitlines()
+
+
+def begun(environment: Mapping[str, str], *arguments: str) -> "subprocess.Popen[str]":
+    kept = {key: value for key, value in os.environ.items() if key.startswith(("PATH", "HOME", "COVERAGE"))}
+    return subprocess.Popen(
+        [sys.executable, "-m", "scripts.reindex", *arguments],
+        cwd=environment["DATA_DIR"],
+        env={**kept, "PYTHONPATH": str(ROOT), **environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
 
 
 async def seen(client: httpx.AsyncClient) -> list[dict[str, Any]]:
