@@ -13,22 +13,20 @@ from typing import TypeVar
 from core.clock import now_ms, utc_day
 from core.errors import DependencyUnavailable
 from services.generation.recovery import Recovery
-from services.history.records import BrokenRecord, read_record
 from services.history.service import HistoryService
 from services.quota.service import REBUILD_TRIES, QuotaService
 from services.reindex.entering import Entering
-from services.reindex.foundlings import NoOwner, NoPicture, foundling
 from services.reindex.listing import batches, by_stem
 from services.reindex.models import Entry, Found, Report, Run
-from services.storage.base import ObjectInfo, Storage
-from services.storage.errors import ObjectNotFound
+from services.reindex.reading import read_alone, read_recorded
+from services.storage.base import Storage
 from services.storage.keys import holds_image
-from services.storage.names import stem_of
 
 Given = TypeVar("Given")
 
 # What says more of an account comes first: of images that go by themselves anybody may be the owner.
 FOLDERS = ("users/", "unlisted/")
+LEGACY_YEARS = "2"  # 2025 and the like, in which the old app kept what it made without users
 LEGACY_INDEX = "/history.json"
 _LEGACY_KEY = re.compile(r"\d{4}/\d\d/\d\d/", re.ASCII)
 BATCH = 200
@@ -71,7 +69,7 @@ class Reindexer:
         if without_record:
             async for batch in self._batches():
                 await self._enter_others(batch, run)
-        async for info in self._storage.list("2"):
+        async for info in self._storage.list(LEGACY_YEARS):
             report.legacy_images += bool(_LEGACY_KEY.match(info.key) and holds_image(info.key))
         if not dry_run:
             await self._recount()
@@ -85,70 +83,32 @@ class Reindexer:
         """Images with their records. Answers how many there are without one that are not in the index either."""
         report = run.report
         keys = {info.key for found in batch for info in found.images}
-        unknown = keys - await self._history.indexed_among(keys)
+        known = await self._history.indexed_among(keys)
         report.count_images(len(keys))
-        report.there += len(keys) - len(unknown)
+        report.there += len(known)
         to_read, without = list[Found](), 0
         for found in batch:
             for info in found.others:
                 report.found_odd("unknown", info.key)
-            new = [info for info in found.images if info.key in unknown]
+            new = [info for info in found.images if info.key not in known]
             if found.record is None:
                 without += len(new)
             elif not found.images and found.record.key.endswith(LEGACY_INDEX):
                 report.legacy_indexes += 1
             elif new or not found.images:
                 to_read.append(found)
-        read = await _side_by_side(partial(self._recorded, run=run), to_read)
-        await self._entering.enter([entry for entry in read if entry.image.key in unknown], run)
+        read = await _side_by_side(partial(read_recorded, storage=self._storage, report=report), to_read)
+        await self._entering.enter([entry for entry in read if entry.image.key not in known], run)
         return without
 
-    async def _recorded(self, found: Found, run: Run) -> Entry | None:
-        """What a record says; None for one that says nothing of an image that is there."""
-        info = found.record
-        assert info is not None, "those without one are for later"
-        try:
-            record = read_record(await self._storage.get(info.key))
-        except ObjectNotFound:
-            return None  # deleted since it was listed
-        except BrokenRecord as error:
-            run.report.found_odd("unreadable", info.key, str(error))
-            return None
-        image = record.image
-        if stem_of(image.key) != found.stem:
-            run.report.found_odd("unreadable", info.key, f"is of {image.key}")
-            return None
-        its_own = None
-        for each in found.images:
-            if each.key == image.key:
-                its_own = each
-            else:
-                run.report.found_odd("unknown", each.key)
-        if its_own is None:
-            run.report.found_odd("no_image", info.key)
-            return None
-        modified_at = max(info.modified_at, its_own.modified_at)
-        return Entry(image, record.charge, record.owner_folder_id, "record", modified_at)
-
     async def _enter_others(self, batch: Sequence[Found], run: Run) -> None:
-        """Images without a record. Whether theirs was lost, or their call died before there was one, nothing tells."""
+        """Images without a record, but for those whose call may still write it."""
         alone = {info.key: info for found in batch if found.record is None for info in found.images}
         unknown = alone.keys() - await self._history.indexed_among(alone.keys())
         over = [alone[key] for key in sorted(unknown) if alone[key].modified_at <= run.settled]
         run.report.under_way += len(unknown) - len(over)
-        read = await _side_by_side(partial(self._without_record, run=run), over)
+        read = await _side_by_side(partial(read_alone, storage=self._storage, report=run.report), over)
         await self._entering.enter(read, run)
-
-    async def _without_record(self, info: ObjectInfo, run: Run) -> Entry | None:
-        try:
-            return await foundling(self._storage, info)
-        except ObjectNotFound:
-            return None
-        except NoOwner:
-            run.report.found_odd("no_owner", info.key)
-        except NoPicture:
-            run.report.found_odd("no_picture", info.key)
-        return None
 
     async def _recount(self) -> None:
         """Today's counters follow the ledger. They may change while they are set, and then it is done again."""

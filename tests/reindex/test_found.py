@@ -24,7 +24,7 @@ from services.quota.models import Reservation
 from services.reindex.entering import Entering
 from services.reindex.models import Report
 from services.reindex.service import Reindexer
-from services.storage.names import record_key
+from services.storage.names import record_key, stem_of
 from tests.history.shelf import milliseconds
 from tests.support.databases import databases
 from tests.support.parts import FOLDER_ID, Counted, Parts, image_id, open_parts
@@ -191,9 +191,9 @@ async def test_a_call_that_is_under_way_is_left_alone_and_charged_once(
 async def test_what_cannot_be_read_is_named_and_keeps_no_other_from_its_place(parts: Parts) -> None:
     broken, newer, foreign, alone = [await parts.store(await parts.reserve()) for _ in range(4)]
     good = await parts.store(await parts.reserve())
-    await put(parts, record_key(broken.image.key[:-4]), b"{")
-    await put(parts, record_key(newer.image.key[:-4]), b'{"version": 99}')
-    await put(parts, record_key(foreign.image.key[:-4]), write_record(good))
+    await put(parts, record_key(stem_of(broken.image.key)), b"{")
+    await put(parts, record_key(stem_of(newer.image.key)), b'{"version": 99}')
+    await put(parts, record_key(stem_of(foreign.image.key)), write_record(good))
     await parts.container.storage.delete(alone.image.key)
     await put(parts, f"users/{FOLDER_ID}/notes.txt", b"hello")
     await put(parts, f"users/{FOLDER_ID}/history.json", b"[]")
@@ -209,12 +209,25 @@ async def test_what_cannot_be_read_is_named_and_keeps_no_other_from_its_place(pa
     assert report.oddities == {"unreadable": 3, "no_image": 1, "no_owner": 1, "no_picture": 1, "unknown": 1}
     assert (report.legacy_images, report.legacy_indexes) == (1, 1)
     for record in (broken, newer, foreign):
-        stem = record.image.key[:-4]
+        stem = stem_of(record.image.key)
         assert any(line.startswith(f"record that cannot be read: {stem}.json (") for line in report.told), stem
         assert in_storage(parts, record.image.key).exists()
-    assert f"record without its image: {alone.image.key[:-4]}.json" in report.told
+    assert f"record without its image: {stem_of(alone.image.key)}.json" in report.told
     assert len(report.told) == 7
     assert all(any(text in line for line in report.lines()) for text in ("3 × record that cannot", "1 indexed from"))
+
+
+async def test_an_image_keeps_its_record_though_something_lies_between_them(parts: Parts) -> None:
+    record = await parts.store(await parts.reserve())
+    key = record_key(stem_of(record.image.key))
+    await put(parts, f"{key}.bak", b"an operator's")
+    for path in (in_storage(parts, record.image.key), in_storage(parts, key)):
+        grow_old(path)
+    await parts.redis.flushall()
+
+    report = await reindexed(parts)
+
+    assert (report.entered, report.oddities, await listed(parts)) == ({"record": 1}, {"unknown": 1}, [record.image.id])
 
 
 async def test_rows_in_the_trash_stay_there_and_what_goes_for_good_goes(parts: Parts) -> None:
@@ -232,14 +245,16 @@ async def test_rows_in_the_trash_stay_there_and_what_goes_for_good_goes(parts: P
 async def test_objects_of_what_was_deleted_for_good_that_a_backup_brought_back_show_nothing(parts: Parts) -> None:
     """The ledger knows that it was delivered, and no row is left of it."""
     record = await kept(parts)
-    files = {key: in_storage(parts, key).read_bytes() for key in (record.image.key, record_key(record.image.key[:-4]))}
+    files = {
+        key: in_storage(parts, key).read_bytes() for key in (record.image.key, record_key(stem_of(record.image.key)))
+    }
     await parts.container.history.delete("usr_a", record.image.id, final=True)
     for key, data in files.items():
         await put(parts, key, data)
 
-    report = await reindexed(parts)
-
-    assert (report.entered, report.oddities, await listed(parts)) == ({}, {"deleted": 1}, [])
+    for dry_run in (True, False):
+        report = await reindexed(parts, dry_run=dry_run)
+        assert (report.entered, report.oddities, await listed(parts)) == ({}, {"deleted": 1}, [])
 
 
 async def test_an_image_without_a_record_is_shown_to_whose_folder_it_lies_in(parts: Parts) -> None:
@@ -320,7 +335,7 @@ async def test_an_image_that_its_owner_deletes_while_it_is_being_entered_stays_d
     """Not metered, so that no charge tells that it was delivered."""
     held = await parts.reserve()
     record = replace(await parts.store(held), charge=None)
-    key = record_key(record.image.key[:-4])
+    key = record_key(stem_of(record.image.key))
     await put(parts, key, write_record(record))
     reindexer = over(parts, MeanwhileDeleted(parts, record))
     report = Told()
@@ -337,8 +352,8 @@ async def test_what_a_record_says_of_a_chat_and_a_task_is_there_again(parts: Par
         record.image, session_id="chat_a", chat_index=4, task_id="task_a", is_favorite=True, text_response="yes",
         thinking="hm", search_sources="<p>", negative_prompt="rain", seed=2**40, safety_level="strict",
     )  # fmt: skip
-    await put(parts, record_key(image.key[:-4]), write_record(replace(record, image=image)))
+    await put(parts, record_key(stem_of(image.key)), write_record(replace(record, image=image)))
     await parts.redis.flushall()
     await reindexed(parts)
     assert await parts.container.history.get("usr_a", image.id) == image
-    assert orjson.loads(in_storage(parts, record_key(image.key[:-4])).read_bytes())["image"]["seed"] == 2**40
+    assert orjson.loads(in_storage(parts, record_key(stem_of(image.key))).read_bytes())["image"]["seed"] == 2**40
