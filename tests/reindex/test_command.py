@@ -11,7 +11,7 @@ from services.storage.names import record_key
 from tests.conftest import OpenService
 from tests.history.shelf import WIDE
 from tests.reindex.library import charged, points_in_redis, reindex, seen
-from tests.reindex.test_found import Told
+from tests.reindex.shelf import Told
 from tests.support.buckets import BucketServer, bucket_settings
 from tests.support.databases import databases
 from tests.support.github import GitHubStandin, Person, github_settings
