@@ -8,6 +8,14 @@ fail() {
     exit 1
 }
 
+# A relative DATA_DIR is meant from where the caller stood before the script went to the project's root.
+anchor_data_dir() {
+    case ${DATA_DIR:-} in
+    '' | /* | '~'*) ;;
+    *) export DATA_DIR=$OLDPWD/$DATA_DIR ;;
+    esac
+}
+
 # Prints the path of a Python 3.11+ that is not the one of .venv, which may be about to go.
 find_python() {
     local candidate search=${PATH//"$PWD/.venv/bin:"/}

@@ -30,6 +30,7 @@ from services.accounts.github import GitHubSignIn
 from services.accounts.guests import GuestSignIn
 from services.accounts.local import LocalAccounts
 from services.accounts.own_keys import OwnKeys
+from services.accounts.owners import OwnerRegistry
 from services.accounts.service import AccountService
 from services.checks import components
 from services.generation.delivery import ImageKeeper
@@ -54,6 +55,8 @@ from services.providers.service import ProviderService
 from services.quota.service import QuotaService
 from services.quota.store import QuotaStore
 from services.references.service import ReferenceService
+from services.reindex.entering import Entering
+from services.reindex.service import Reindexer
 from services.storage.base import Storage
 from services.storage.opening import open_storage, prove_bucket
 from services.storage.spool import Spool
@@ -89,6 +92,7 @@ class Container:
     references: ReferenceService
     generation: GenerationService
     recovery: Recovery
+    reindexer: Reindexer
     history: HistoryService
     history_export: HistoryExport
     retention: Retention
@@ -144,13 +148,8 @@ async def _build(settings: Settings, metrics: Metrics, stack: AsyncExitStack) ->
     moderation = ModerationService(storage, settings.moderation, now_ms, on_audit_failure=metrics.audit_failures.inc)
     await moderation.start()
     stack.push_async_callback(moderation.close)
-    quota = QuotaService(
-        QuotaStore(redis),
-        database,
-        settings.quota,
-        metrics,
-        call_lifetime_seconds=settings.server.request_timeout_seconds + settings.quota.reservation_grace_seconds,
-    )
+    call_lifetime = settings.server.request_timeout_seconds + settings.quota.reservation_grace_seconds
+    quota = QuotaService(QuotaStore(redis), database, settings.quota, metrics, call_lifetime_seconds=call_lifetime)
     idempotency = IdempotencyService(redis)
     fail_points = FailPoints(settings.debugging.fail_point)
     remover = Remover(database, storage, fail_points)
@@ -170,6 +169,8 @@ async def _build(settings: Settings, metrics: Metrics, stack: AsyncExitStack) ->
         trial_enabled=settings.quota.trial_enabled,
     )
     stack.push_async_callback(generation.drain, DRAIN_SECONDS)
+    recovery = Recovery(quota, keeper, metrics)
+    entering = Entering(storage, history, quota, OwnerRegistry(database), fail_points)
     limiter = RateLimiter(redis, metrics)
     accounts = assemble(
         settings,
@@ -207,7 +208,8 @@ async def _build(settings: Settings, metrics: Metrics, stack: AsyncExitStack) ->
         providers=providers,
         references=ReferenceService(spool, settings.storage, files, pixels),
         generation=generation,
-        recovery=Recovery(quota, keeper, metrics),
+        recovery=recovery,
+        reindexer=Reindexer(storage, history, quota, recovery, entering, call_lifetime_seconds=call_lifetime),
         history=history,
         history_export=history_export,
         retention=Retention(database, remover, clearings, Lease(redis, LOCK()), settings.storage, metrics, fail_points),

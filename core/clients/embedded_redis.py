@@ -45,7 +45,7 @@ class EmbeddedRedis:
 
     @property
     def url(self) -> str:
-        return f"unix://{quote(str(self.socket))}"
+        return _url(self.socket)
 
     @property
     def argv(self) -> tuple[str, ...]:
@@ -105,6 +105,11 @@ def prepare_embedded_redis(data_dir: Path) -> EmbeddedRedis:
     return EmbeddedRedis(executable, folder, _socket_path(run), log)
 
 
+def embedded_redis_url(data_dir: Path) -> str:
+    """Where the server of a service that runs over `data_dir` (absolute) listens. Raises EmbeddedRedisError."""
+    return _url(_socket_path(data_dir / "run"))
+
+
 @contextlib.contextmanager
 def running_redis(data_dir: Path, start_timeout: float = 10.0) -> Iterator[EmbeddedRedis]:
     """A server over `data_dir` for the length of a `with` block, e.g. of a test session; then its data stays."""
@@ -126,6 +131,10 @@ def running_redis(data_dir: Path, start_timeout: float = 10.0) -> Iterator[Embed
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+
+
+def _url(path: Path) -> str:
+    return f"unix://{quote(str(path))}"
 
 
 def _binary() -> Path:

@@ -89,7 +89,7 @@ class Departures:
         if heir is None:
             await self._history.purge_user(departure.user_id)
         else:
-            await self._history.adopt(departure.user_id, heir)
+            await self._history.adopt(departure.user_id, heir, await self._folder_of(heir))
 
     async def _heir(self, departure: Departure) -> str | None:
         """Who keeps what was made: nobody, when they have left as well."""
@@ -98,6 +98,11 @@ class Departures:
             return None
         user = await self._database.read(lambda connection: get_user(connection, user_id))
         return None if user is None else user_id
+
+    async def _folder_of(self, user_id: str) -> str | None:
+        """None for one who has left since."""
+        user = await self._database.read(lambda connection: get_user(connection, user_id))
+        return None if user is None else user.folder_id
 
     async def _is_over(self, departure: Departure) -> bool:
         passed: Milliseconds = now_ms() - departure.left_at

@@ -14,7 +14,7 @@ from services.accounts.models import Role, Tokens, User, Visitor, github_folder_
 from services.accounts.roles import AdminPolicy
 from services.accounts.service import AccountService
 from services.accounts.states import StateStore
-from services.accounts.users import add_user, change_user, find_by_github
+from services.accounts.users import add_user, change_user, claim_folder, find_by_github
 
 MAX_NAME_CHARACTERS = 200
 
@@ -73,7 +73,7 @@ class GitHubSignIn:
         """The account of this numeric id, made when it is new; login, name and e-mail are what GitHub says today."""
         take_turn(connection, f"github account {profile.id}")
         self._policy.note_login(connection, profile.login, profile.id)
-        known = find_by_github(connection, profile.id)
+        known = find_by_github(connection, profile.id) or _come_back(connection, profile.id)
         if known is None:
             role: Role = "admin" if self._policy.names(connection, profile.id) else "user"
             user = _new_user(profile, role)
@@ -83,6 +83,11 @@ class GitHubSignIn:
         found = find_by_github(connection, profile.id)
         assert found is not None, "read and written in one transaction"
         return found
+
+
+def _come_back(connection: Connection, github_id: int) -> User | None:
+    """The account of somebody whom the database had lost, and whose images were found again."""
+    return claim_folder(connection, github_folder_id(github_id), github_id)
 
 
 def _new_user(profile: GitHubProfile, role: Role) -> User:

@@ -97,6 +97,26 @@ def find_by_github(connection: Connection, github_id: int) -> User | None:
     return _one(connection, users.c.github_id == github_id, locked=True)
 
 
+def find_owner(connection: Connection, user_id: str | None, folder_id: str) -> str | None:
+    """The account of this id, also of one who has left and is not forgotten yet; else that of this folder."""
+    either = or_(users.c.id == user_id, users.c.folder_id == folder_id)
+    found = connection.execute(select(users.c.id).where(either)).scalars().all()
+    return user_id if user_id in found else next(iter(found), None)
+
+
+def take_folder_turn(connection: Connection, folder_id: str) -> None:
+    """Before an account is made that others may make too because its folder is known."""
+    take_turn(connection, f"account of folder {folder_id}")
+
+
+def claim_folder(connection: Connection, folder_id: str, github_id: int) -> User | None:
+    """The account that was made for a folder while nobody could sign in to it is this GitHub account's now."""
+    take_folder_turn(connection, folder_id)
+    nobodys = and_(users.c.role == "user", users.c.github_id.is_(None), users.c.sign_in_email.is_(None), _HERE)
+    claiming = update(users).where(users.c.folder_id == folder_id, nobodys).values(github_id=github_id)
+    return find_by_github(connection, github_id) if connection.execute(claiming).rowcount else None
+
+
 def find_by_email(connection: Connection, sign_in_email: str) -> tuple[User, str] | None:
     """A local account and the hash of its password."""
     row = connection.execute(

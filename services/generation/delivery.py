@@ -2,18 +2,16 @@
 
 import asyncio
 import contextlib
-import itertools
-import urllib.parse
 from concurrent.futures import Executor
 from dataclasses import replace
 from functools import partial
 
-from core.clock import rfc3339
 from core.errors import StorageUnavailable
 from core.failpoints import FailPoints
 from core.ids import derived_id
 from core.logging import get_logger
 from services.history.models import Image
+from services.history.object_metadata import object_metadata
 from services.history.records import BrokenRecord, Record, read_record, write_record
 from services.history.service import HistoryService
 from services.providers.base import SpooledImage
@@ -24,7 +22,6 @@ from services.storage.errors import MaybeStored, ObjectExists, ObjectNotFound
 from services.storage.names import EXTENSIONS, other_stem, record_key, stem_of
 
 NAME_TRIES = 4
-METADATA_PROMPT_BYTES = 1024
 
 log = get_logger(__name__)
 
@@ -128,33 +125,3 @@ class ImageKeeper:
         except MaybeStored as error:
             raise LeftBehind(str(error)) from error
         return record
-
-
-def object_metadata(image: Image) -> dict[str, str]:
-    """What the old app kept as object metadata, and ours besides (SPEC section 14)."""
-    quoted = _quoted(image.prompt)
-    metadata = {
-        "prompt": quoted,
-        "mode": image.mode,
-        "duration": str(image.duration),
-        "aspect-ratio": image.aspect_ratio,
-        "resolution": image.resolution,
-        "created-at": rfc3339(image.created_at),
-        "image-id": image.id,
-        "provider": image.provider,
-        "model": image.model,
-    }
-    optional = {"session-id": image.session_id, "chat-index": image.chat_index}
-    metadata |= {name: str(value) for name, value in optional.items() if value is not None}
-    # A header is ASCII; an operator may have named a model otherwise.
-    return {name: value if value.isascii() else _quoted(value) for name, value in metadata.items()}
-
-
-def _quoted(prompt: str) -> str:
-    """URL-quoted, and cut between two characters, so that what is left can be read back."""
-    whole = urllib.parse.quote(prompt)
-    if len(whole) <= METADATA_PROMPT_BYTES:
-        return whole
-    quoted = [urllib.parse.quote(character) for character in prompt[:METADATA_PROMPT_BYTES]]
-    lengths = itertools.accumulate(len(part) for part in quoted)
-    return "".join(part for part, length in zip(quoted, lengths, strict=True) if length <= METADATA_PROMPT_BYTES)

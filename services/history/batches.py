@@ -27,6 +27,11 @@ def listed_by_id(connection: Connection, user_id: str, image_ids: Collection[str
     return {row.id: image_of(row) for row in connection.execute(statement)}
 
 
+def keys_among(connection: Connection, keys: Collection[str]) -> set[str]:
+    """Those of these storage keys that a row has, whatever is to become of it."""
+    return set(connection.execute(select(images.c.key).where(images.c.key.in_(keys))).scalars())
+
+
 def remaining_of(connection: Connection, user_id: str, limit: int) -> list[Image]:
     """Some images of a user, also unlisted ones and those in the trash, but none that is being removed for good."""
     mine = images.c.user_id == user_id

@@ -8,7 +8,7 @@ from core.failpoints import FailPoints
 from core.logging import get_logger
 from services.history import store
 from services.history.models import Image
-from services.history.records import BrokenRecord, Record, nobodys, read_record, write_record
+from services.history.records import BrokenRecord, Owner, Record, nobodys, read_record, write_record
 from services.storage.base import Storage
 from services.storage.errors import ObjectNotFound
 from services.storage.names import record_key, stem_of
@@ -24,13 +24,15 @@ class RecordChanges:
         self._storage = storage
         self._fail_points = fail_points
 
-    async def change(self, image: Image, **values: Any) -> bool:
+    async def change(self, image: Image, *, owner: Owner | None = None, **values: Any) -> bool:
         """Set some of CHANGEABLE. False when the image is another's or was taken for removal meanwhile.
+
+        `owner` goes with a `user_id`, into the record alone.
 
         Two changes at once end with a record and a row that say the same: after its row each looks at both again.
         A process that dies in between leaves the record ahead of the row, which nobody was told of.
         """
-        await self._write(replace(image, **values))
+        await self._write(replace(image, **values), owner)
         self._fail_points.reach("record_changed")
         changed = await self._database.write(
             lambda connection: store.change_image(connection, image.id, image.user_id, values)
@@ -39,14 +41,16 @@ class RecordChanges:
         await self._reconcile(image)
         return changed
 
-    async def _write(self, image: Image) -> None:
+    async def _write(self, image: Image, owner: Owner | None = None) -> None:
         earlier = await self._read(image)
         # The trash is no part of a record: an index that is rebuilt shows what still has its bytes.
         base = replace(image, deleted_at=None) if earlier is None else earlier.image
         charge = None if earlier is None else earlier.charge
         if charge is not None and charge.identity.user_id != image.user_id:
             charge = nobodys(charge)
-        record = Record(_changed(base, image), charge)
+        if owner is None and earlier is not None:
+            owner = earlier.owner
+        record = Record(_changed(base, image), charge, owner)
         await self._storage.put(_key(image), write_record(record), content_type="application/json")
 
     async def _reconcile(self, image: Image) -> None:

@@ -16,6 +16,7 @@ from services.history import batches, store, trash
 from services.history.clearing import Clearings
 from services.history.models import HistoryFilter, Image, ListedImage, Sort
 from services.history.record_changes import RecordChanges
+from services.history.records import Owner
 from services.history.removal import Remover
 from services.storage.base import Storage
 
@@ -82,6 +83,10 @@ class HistoryService:
                 if image_id in found:
                     yield found[image_id]
 
+    async def indexed_among(self, keys: Collection[str]) -> set[str]:
+        """Those of these storage keys that are in the index, be it in the trash or on their way out."""
+        return await self._database.read(lambda connection: batches.keys_among(connection, keys))
+
     async def get(self, user_id: str, image_id: str) -> Image:
         """One image of the caller's history. Raises NotFound, also for another's, an unlisted or a deleted one."""
         image = await self._find(image_id)
@@ -100,12 +105,13 @@ class HistoryService:
         if not await self._records.change(image, is_favorite=is_favorite):
             raise NotFound(f"image {image_id}")
 
-    async def adopt(self, guest_id: str, user_id: str) -> None:
+    async def adopt(self, guest_id: str, user_id: str, folder_id: str | None = None) -> None:
         """What a guest made is this user's from now on, and stays: what is listed no longer goes by itself.
 
-        The objects stay where they are, under the folder that the image knows as its own. To be called again after a
-        crash, and once nothing of the guest is under way any more.
+        The objects stay where they are, under the folder that the image knows as its own; `folder_id` is the user's,
+        for the records. To be called again after a crash, and once nothing of the guest is under way any more.
         """
+        owner = None if folder_id is None else Owner(user_id, folder_id)
         while some := await self._database.read(
             lambda connection: batches.remaining_of(connection, guest_id, READ_BATCH)
         ):
@@ -113,7 +119,7 @@ class HistoryService:
                 await asyncio.gather(
                     *(
                         self._records.change(
-                            image, user_id=user_id, expires_at=None if image.listed else image.expires_at
+                            image, owner=owner, user_id=user_id, expires_at=None if image.listed else image.expires_at
                         )
                         for image in some[start : start + CHANGES_AT_ONCE]
                     )

@@ -2,6 +2,8 @@
 the names of those who have left.
 """
 
+from collections.abc import Collection
+
 from sqlalchemy import BigInteger, Column, Connection, Index, Integer, String, Table, func, insert, select, update
 
 from core.clients.database import metadata
@@ -74,6 +76,10 @@ def charged_images(connection: Connection, reservation_id: str) -> int:
     return connection.execute(
         select(func.count()).select_from(charges).where(charges.c.reservation_id == reservation_id)
     ).scalar_one()
+
+
+def charged_among(connection: Connection, image_ids: Collection[str]) -> set[str]:
+    return set(connection.execute(select(charges.c.image_id).where(charges.c.image_id.in_(image_ids))).scalars())
 
 
 def forget_user(connection: Connection, user_id: str) -> None:

@@ -1,6 +1,6 @@
 """Reserve, commit, release: the pool is never overdrawn and never leaks (SPEC section 9)."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import replace
 
 from redis.exceptions import RedisError
@@ -158,6 +158,10 @@ class QuotaService:
     async def charged_images(self, reservation_id: str) -> int:
         """How many images of a reservation are in the ledger."""
         return await self._database.read(lambda connection: ledger.charged_images(connection, reservation_id))
+
+    async def charged_among(self, image_ids: Collection[str]) -> set[str]:
+        """Those of these images that are in the ledger, which keeps them when they are gone."""
+        return await self._database.read(lambda connection: ledger.charged_among(connection, image_ids))
 
     async def is_under_way(self, user_id: str) -> bool:
         """Whether a call of this user runs, or has died and is not swept yet."""

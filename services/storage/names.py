@@ -2,10 +2,14 @@
 
 import hashlib
 import re
+from dataclasses import dataclass
+from datetime import UTC, datetime
 
-from core.clock import Milliseconds, utc
+from core.clock import Milliseconds, from_datetime, utc
 
 EXTENSIONS = {"image/png": "png", "image/jpeg": "jpg", "image/webp": "webp"}
+_IMAGE_KEY = re.compile(r"users/(?P<folder>[^/]+)/(?P<day>\d{4}/\d\d/\d\d)/(?P<name>[^/]+)\.[A-Za-z]+", re.ASCII)
+_NAME = re.compile(r"(?P<mode>[a-z]+)_(?P<time>\d{6})_(?P<slug>.*)_[0-9a-f]{6}", re.ASCII)
 _SLUG_SOURCE_CHARACTERS = 30
 _SLUG_CHARACTERS = 20
 
@@ -44,3 +48,38 @@ def thumbnail_key(folder_id: str, image_id: str) -> str:
 
 def stem_of(image_key: str) -> str:
     return image_key.rpartition(".")[0]
+
+
+@dataclass(frozen=True)
+class KeyFacts:
+    """What the key of somebody's image says by itself. `slug` and `mode` None: its name is not one that we give.
+
+    `made_at` is its day's midnight then.
+    """
+
+    folder_id: str
+    made_at: Milliseconds
+    mode: str | None
+    slug: str | None
+
+
+def facts_of(image_key: str) -> KeyFacts | None:
+    """None for a key that does not lie in somebody's folder, below a day."""
+    found = _IMAGE_KEY.fullmatch(image_key)
+    if found is None:
+        return None
+    day, named = _moment(found["day"], "%Y/%m/%d"), _NAME.fullmatch(found["name"])
+    if day is None:
+        return None
+    made_at = _moment(f"{found['day']} {named['time']}", "%Y/%m/%d %H%M%S") if named else None
+    if named is None or made_at is None:
+        return KeyFacts(found["folder"], day, None, None)
+    return KeyFacts(found["folder"], made_at, named["mode"], named["slug"])
+
+
+def _moment(text: str, form: str) -> Milliseconds | None:
+    try:
+        moment = from_datetime(datetime.strptime(text, form).replace(tzinfo=UTC))
+    except ValueError:
+        return None
+    return moment if moment >= 0 else None

@@ -6,7 +6,8 @@ from collections import Counter
 import pytest
 
 from core.clock import now_ms
-from services.accounts.models import User
+from services.accounts.models import User, github_folder_id
+from services.accounts.owners import Claim, Evidence, OwnerRegistry
 from services.accounts.users import add_user, get_user, set_left
 from tests.conftest import OpenService
 from tests.support.databases import databases
@@ -40,6 +41,20 @@ async def test_somebody_new_who_signs_in_in_many_tabs_has_one_account(
         assert await at_once(service, github, [ada] * AT_ONCE) == [200] * AT_ONCE
     rows = databases.ask(service.data_dir, "SELECT github_id, count(*) FROM users GROUP BY github_id")
     assert sorted(rows) == [(number + 1, 1) for number in range(ROUNDS)]
+
+
+async def test_somebody_who_signs_in_while_their_images_are_found_again_has_one_account(
+    service: RunningService, github: GitHubStandin
+) -> None:
+    registry, since = OwnerRegistry(service.container.database), Evidence(now_ms(), stays=True)
+    for number in range(1, ROUNDS + 1):
+        claims = {Claim(f"usr_{number}", github_folder_id(number)): since}
+        signing_in = asyncio.create_task(at_once(service, github, [Person(number, f"ada{number}")] * AT_ONCE))
+        found = await asyncio.gather(*(registry.find_or_make(claims) for _ in range(AT_ONCE)))
+        assert await signing_in == [200] * AT_ONCE
+        assert len({user_id for owners in found for user_id in owners.ids.values()}) == 1
+    rows = databases.ask(service.data_dir, "SELECT github_id, count(*) FROM users GROUP BY github_id")
+    assert sorted(rows) == [(number, 1) for number in range(1, ROUNDS + 1)]
 
 
 async def test_of_many_who_sign_in_with_a_login_that_is_an_admins_the_first_has_it(

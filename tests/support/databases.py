@@ -81,6 +81,15 @@ class Databases:
         """How many rows were changed."""
         return self.run(data_dir, lambda connection: connection.execute(text(statement), values).rowcount)
 
+    def lose(self, data_dir: Path) -> None:
+        """All that is in it, while no service runs. SQLite has no file then, PostgreSQL empty tables."""
+        if self.server is None:
+            for path in data_dir.glob(f"{embedded_database(data_dir).name}*"):
+                path.unlink()
+            return
+        self.drop([name_of(data_dir)])
+        self.settings(data_dir)
+
     def contents(self, data_dir: Path) -> bytes:
         """All that it keeps, for a look whether something is in there that should not be."""
         if self.server is not None:

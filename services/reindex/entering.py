@@ -1,0 +1,99 @@
+"""Entering images into index and ledger, each for the account that has it."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
+from core.errors import InternalError
+from core.failpoints import FailPoints
+from services.accounts.owners import Claim, Evidence, OwnerRegistry
+from services.history.models import Image
+from services.history.service import HistoryService
+from services.quota.models import Reservation
+from services.quota.service import QuotaService
+from services.reindex.models import Entry, Run
+from services.storage.base import Storage
+from services.storage.errors import ObjectNotFound
+
+
+class Entering:
+    def __init__(
+        self,
+        storage: Storage,
+        history: HistoryService,
+        quota: QuotaService,
+        owners: OwnerRegistry,
+        fail_points: FailPoints,
+    ) -> None:
+        self._storage = storage
+        self._history = history
+        self._quota = quota
+        self._owners = owners
+        self._fail_points = fail_points
+
+    async def enter(self, entries: Sequence[Entry], run: Run) -> None:
+        """Images that have no row, each with its charge. One that has its charge already was deleted for good."""
+        charged = await self._quota.charged_among([entry.image.id for entry in entries])
+        for entry in entries:
+            if entry.image.id in charged:
+                run.report.found_odd("deleted", entry.image.key)
+        fresh = [entry for entry in entries if entry.image.id not in charged]
+        claims = _claims(fresh)
+        if run.dry_run:
+            run.report.accounts |= (await self._owners.find(claims)).new
+            for entry in fresh:
+                run.report.count_indexed(entry)
+            return
+        owners = await self._owners.find_or_make(claims)
+        self._fail_points.reach("owners_made")
+        run.report.accounts |= owners.new
+        for entry in fresh:
+            await self._enter(entry, owners.ids[_claim(entry)], run)
+
+    async def _enter(self, entry: Entry, user_id: str, run: Run) -> None:
+        image, charge = replace(entry.image, user_id=user_id), _charge(entry, user_id)
+        try:
+            added = await self._history.add(image, None if charge is None else self._quota.charge(charge, image.id))
+        except InternalError as error:
+            if await self._quota.charged_among([image.id]):
+                run.report.found_odd("deleted", image.key)
+            else:
+                run.report.found_odd("refused", image.key, str(error))
+            return
+        if not added:
+            run.report.there += 1
+        elif entry.modified_at > run.settled and not await self._is_stored(image):
+            # Its call indexed it, and its owner deleted it for good, since we looked whether it had a row.
+            await self._history.delete_many(user_id, [image.id], final=True)
+            run.report.found_odd("deleted", image.key)
+        else:
+            run.report.count_indexed(entry)
+        self._fail_points.reach("entered")
+
+    async def _is_stored(self, image: Image) -> bool:
+        try:
+            await self._storage.stat(image.key)
+        except ObjectNotFound:
+            return False
+        return True
+
+
+def _claim(entry: Entry) -> Claim:
+    return Claim(entry.image.user_id or None, entry.owner_folder_id)
+
+
+def _claims(entries: Iterable[Entry]) -> dict[Claim, Evidence]:
+    claims: dict[Claim, Evidence] = {}
+    for entry in entries:
+        image, claim = entry.image, _claim(entry)
+        seen = claims.get(claim, Evidence(image.created_at, stays=False))
+        stays = seen.stays or (image.listed and image.expires_at is None)
+        claims[claim] = Evidence(min(seen.since, image.created_at), stays)
+    return claims
+
+
+def _charge(entry: Entry, user_id: str) -> Reservation | None:
+    """A charge that is not its owner's, since the image was handed on, stays with whom it names."""
+    charge = entry.charge
+    if charge is None or charge.identity.user_id != entry.image.user_id:
+        return charge
+    return replace(charge, identity=replace(charge.identity, user_id=user_id))

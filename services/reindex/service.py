@@ -1,0 +1,127 @@
+"""Index and ledger from storage alone: for a database that is lost, and for what crashes left that nobody knows of.
+
+It may run beside the service, and again at any time. What is in the index stays as it is; an image is entered with its
+charge in one transaction; what a call, the sweep or a deletion is at work on is left to them.
+"""
+
+import asyncio
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from functools import partial
+from typing import TypeVar
+
+from core.clock import now_ms, utc_day
+from core.errors import DependencyUnavailable
+from services.generation.recovery import Recovery
+from services.history.service import HistoryService
+from services.quota.service import REBUILD_TRIES, QuotaService
+from services.reindex.entering import Entering
+from services.reindex.listing import batches, by_stem
+from services.reindex.models import Entry, Found, Report, Run
+from services.reindex.reading import read_alone, read_recorded
+from services.storage.base import Storage
+from services.storage.keys import holds_image
+
+Given = TypeVar("Given")
+
+# What says more of an account comes first: of images that go by themselves anybody may be the owner.
+FOLDERS = ("users/", "unlisted/")
+LEGACY_YEARS = "2"  # 2025 and the like, in which the old app kept what it made without users
+LEGACY_INDEX = "/history.json"
+_LEGACY_KEY = re.compile(r"\d{4}/\d\d/\d\d/", re.ASCII)
+BATCH = 200
+READS_AT_ONCE = 16
+
+
+class Reindexer:
+    """`call_lifetime_seconds`: after that the sweep takes a call's reservation for dead."""
+
+    def __init__(
+        self,
+        storage: Storage,
+        history: HistoryService,
+        quota: QuotaService,
+        recovery: Recovery,
+        entering: Entering,
+        *,
+        call_lifetime_seconds: float,
+    ) -> None:
+        self._storage = storage
+        self._history = history
+        self._quota = quota
+        self._recovery = recovery
+        self._entering = entering
+        self._lifetime_ms = int(call_lifetime_seconds * 1000)
+
+    async def run(self, report: Report, *, dry_run: bool) -> None:
+        """Enter what is missing; `dry_run`: only find out what that is.
+
+        Raises StorageUnavailable, DependencyUnavailable or RedisError when a part is away. What was entered until then
+        stays, and the next run goes on from there.
+        """
+        run = Run(report, now_ms() - self._lifetime_ms, dry_run)
+        while not dry_run and await self._recovery.sweep():
+            pass
+        without_record = 0
+        async for batch in self._batches():
+            without_record += await self._enter_recorded(batch, run)
+        # Afterwards, since records alone say by which id an owner is known.
+        if without_record:
+            async for batch in self._batches():
+                await self._enter_others(batch, run)
+        async for info in self._storage.list(LEGACY_YEARS):
+            report.legacy_images += bool(_LEGACY_KEY.match(info.key) and holds_image(info.key))
+        if not dry_run:
+            await self._recount()
+
+    async def _batches(self) -> AsyncIterator[list[Found]]:
+        for folder in FOLDERS:
+            async for batch in batches(by_stem(self._storage.list(folder)), BATCH):
+                yield batch
+
+    async def _enter_recorded(self, batch: Sequence[Found], run: Run) -> int:
+        """Images with their records. Answers how many there are without one that are not in the index either."""
+        report = run.report
+        keys = {info.key for found in batch for info in found.images}
+        known = await self._history.indexed_among(keys)
+        report.count_images(len(keys))
+        report.there += len(known)
+        to_read, without = list[Found](), 0
+        for found in batch:
+            for info in found.others:
+                report.found_odd("unknown", info.key)
+            new = [info for info in found.images if info.key not in known]
+            if found.record is None:
+                without += len(new)
+            elif not found.images and found.record.key.endswith(LEGACY_INDEX):
+                report.legacy_indexes += 1
+            elif new or not found.images:
+                to_read.append(found)
+        read = await _side_by_side(partial(read_recorded, storage=self._storage, report=report), to_read)
+        await self._entering.enter([entry for entry in read if entry.image.key not in known], run)
+        return without
+
+    async def _enter_others(self, batch: Sequence[Found], run: Run) -> None:
+        """Images without a record, but for those whose call may still write it."""
+        alone = {info.key: info for found in batch if found.record is None for info in found.images}
+        unknown = alone.keys() - await self._history.indexed_among(alone.keys())
+        over = [alone[key] for key in sorted(unknown) if alone[key].modified_at <= run.settled]
+        run.report.under_way += len(unknown) - len(over)
+        read = await _side_by_side(partial(read_alone, storage=self._storage, report=run.report), over)
+        await self._entering.enter(read, run)
+
+    async def _recount(self) -> None:
+        """Today's counters follow the ledger. They may change while they are set, and then it is done again."""
+        day = utc_day(now_ms())
+        for _ in range(REBUILD_TRIES):
+            if await self._quota.rebuild(day):
+                return
+        raise DependencyUnavailable("redis", "quota counters keep changing while they are rebuilt")
+
+
+async def _side_by_side(read: Callable[[Given], Awaitable[Entry | None]], given: Sequence[Given]) -> list[Entry]:
+    entries: list[Entry] = []
+    for start in range(0, len(given), READS_AT_ONCE):
+        found = await asyncio.gather(*(read(one) for one in given[start : start + READS_AT_ONCE]))
+        entries += [entry for entry in found if entry is not None]
+    return entries
