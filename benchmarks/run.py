@@ -4,6 +4,7 @@ import argparse
 import sys
 from contextlib import ExitStack
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import cast
 
 import orjson
@@ -45,9 +46,11 @@ def main() -> int:
     arguments = _arguments()
     tables: list[Table] = []
     with ExitStack() as stack:
+        folder = Path(stack.enter_context(TemporaryDirectory(prefix="benchmark-")))
         standin = stack.enter_context(GeminiStandin())
         s3 = stack.enter_context(S3Sink()).url if arguments.s3 else ""
         bench = Bench(
+            folder=folder,
             standin=standin,
             targets=cast(tuple[TargetName, ...], tuple(arguments.targets.split(","))),
             rounds=arguments.rounds or (1 if arguments.quick else _ROUNDS),

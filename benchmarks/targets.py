@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -63,17 +62,19 @@ _TOKEN_SECONDS = 900
 
 
 class Target:
-    """A server under test and what the drivers need of it: paths, a token, its processes."""
+    """A server under test and what the drivers need of it: paths, a token, its processes.
+
+    What it writes stays below the folder that it is given until the whole run is over.
+    """
 
     name: TargetName
     generate_path: str
     health_path: str
 
-    def __init__(self, command: list[str], environment: dict[str, str], port: int, folder: Path, workers: int) -> None:
+    def __init__(self, command: list[str], environment: dict[str, str], port: int, workers: int) -> None:
         self.workers = workers
         self.url = f"http://127.0.0.1:{port}"
         self.token = ""
-        self._folder = folder
         inherited = {name: os.environ[name] for name in _KEPT_ENVIRONMENT if name in os.environ}
         # Its own session, so that whatever it leaves behind when it doesn't stop can be ended by the group.
         self._process = subprocess.Popen(
@@ -125,7 +126,6 @@ class Target:
             self._process.wait()
         with suppress(ProcessLookupError):  # the usual case: nothing of its group is left
             os.killpg(self._process.pid, signal.SIGKILL)
-        shutil.rmtree(self._folder)
 
 
 class Ours(Target):
@@ -135,19 +135,19 @@ class Ours(Target):
     generate_path = "/api/generate/basic"
     health_path = "/api/health"
 
-    def __init__(self, upstream: str, workers: int, s3: str, extra: dict[str, str]) -> None:
-        port, folder = free_port(), Path(tempfile.mkdtemp(prefix="benchmark-ours-"))
+    def __init__(self, folder: Path, upstream: str, workers: int, s3: str, extra: dict[str, str]) -> None:
+        port = free_port()
         environment = {
             "HOST": "127.0.0.1",
             "PORT": str(port),
-            "DATA_DIR": str(folder),
+            "DATA_DIR": tempfile.mkdtemp(prefix="ours-", dir=folder),
             "GOOGLE_GEMINI_BASE_URL": upstream,
             "WEB_CONCURRENCY": str(workers),
         }
         if s3:
             environment |= _OUR_BUCKET | {"R2_ENDPOINT_URL": s3}
         command = [sys.executable, "-m", "scripts.serve"]
-        super().__init__(command, _OUR_SETTINGS | environment | extra, port, folder, workers)
+        super().__init__(command, _OUR_SETTINGS | environment | extra, port, workers)
 
     @property
     def processes(self) -> ProcessTree:
@@ -181,12 +181,12 @@ class Floor(Target):
     generate_path = "/floor/generate"
     health_path = "/floor/health"
 
-    def __init__(self, upstream: str, workers: int, decoder: str, s3: str) -> None:
-        port, folder = free_port(), Path(tempfile.mkdtemp(prefix="benchmark-floor-"))
-        given = {"--port": port, "--upstream": upstream, "--folder": folder, "--workers": workers, "--decoder": decoder}
+    def __init__(self, folder: Path, upstream: str, workers: int, decoder: str, s3: str) -> None:
+        port, images = free_port(), tempfile.mkdtemp(prefix="floor-", dir=folder)
+        given = {"--port": port, "--upstream": upstream, "--folder": images, "--workers": workers, "--decoder": decoder}
         given |= {"--s3": s3} if s3 else {}
         arguments = [str(word) for pair in given.items() for word in pair]
-        super().__init__([sys.executable, "-m", "benchmarks.floor", *arguments], {}, port, folder, workers)
+        super().__init__([sys.executable, "-m", "benchmarks.floor", *arguments], {}, port, workers)
 
     @property
     def processes(self) -> ProcessTree:

@@ -65,7 +65,7 @@ VERSION = "0.1.0"
 FILE_THREADS = 8
 PIXEL_THREADS = 2
 PASSWORD_THREADS = 2
-READ_BUFFER_BYTES = 64 * 1024
+READ_BUFFER_BYTES = 16 * 1024
 DRAIN_SECONDS = 3  # after uvicorn gave requests 25 s, within the 30 s that the leader gives a process
 
 

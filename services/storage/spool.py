@@ -10,7 +10,7 @@ from typing import BinaryIO, cast
 
 STALE_AFTER_SECONDS = 2 * 3600
 MAX_PIECES = os.sysconf("SC_IOV_MAX")
-HEAD_BYTES = 32 * 1024
+HEAD_BYTES = 8 * 1024
 
 
 class SpoolFileTooLarge(Exception):

@@ -16,8 +16,8 @@ BODY = {"prompt": "a red cube", "aspect_ratio": "1:1"}
 
 
 @pytest.fixture(scope="module")
-def floor(process: GeminiStandin) -> Iterator[Floor]:
-    with Floor(process.url, workers=1, decoder="base64", s3="") as running:
+def floor(process: GeminiStandin, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Floor]:
+    with Floor(tmp_path_factory.mktemp("floor"), process.url, workers=1, decoder="base64", s3="") as running:
         yield running
 
 
