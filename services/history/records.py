@@ -24,7 +24,8 @@ class Record:
 
 def nobodys(charge: Reservation) -> Reservation:
     """A charge whose image is another's by now: it stays with the one who has left, and cannot be told any more."""
-    return replace(charge, identity=replace(charge.identity, user_id=FORGOTTEN_USER))
+    identity = replace(charge.identity, user_id=FORGOTTEN_USER, service_key_id=None, service_key_limit=None)
+    return replace(charge, identity=identity)
 
 
 def write_record(record: Record) -> bytes:
