@@ -55,6 +55,17 @@ _QUOTA: dict[str, Any] = {
     "resets_at": "2026-02-01T00:00:00.000Z",
 }
 
+_SERVICE_KEY: dict[str, Any] = {
+    "id": "key_01kga0000000abcdefghjkmnpq",
+    "name": "nightly posters",
+    "masked": "nbk_****x4Tg",
+    "scopes": ["generate", "read"],
+    "expires_at": None,
+    "daily_points": 10,
+    "created_at": _TIME,
+    "last_used_at": None,
+}
+
 # By the name of the schema.
 EXAMPLES: dict[str, Any] = {
     "AuthConfigRead": {"github": False, "local": False, "guest": True, "trial": True, "languages": ["en", "zh"]},
@@ -80,6 +91,8 @@ EXAMPLES: dict[str, Any] = {
     },
     "GitHubLoginRead": {"redirect_url": "https://github.com/login/oauth/authorize?…", "state": "hV0…"},
     "OwnKeyRead": {"configured": True, "masked": "****9f3Q", "provider": "gemini"},
+    "ServiceKeysRead": {"service_keys": [_SERVICE_KEY]},
+    "NewServiceKeyRead": {**_SERVICE_KEY, "key": "nbk_3Q…x4Tg"},
     "AccountRead": _ACCOUNT,
     "AccountsRead": {"items": [_ACCOUNT], "total": 1, "limit": 20, "offset": 0, "has_more": False},
     "Success": {"success": True},

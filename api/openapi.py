@@ -10,7 +10,7 @@ from api.schemas.generate import BlendBody, BlendMode, EstimatedMode
 from api.schemas.history import Mode
 from api.schemas.quota import CheckedMode, CheckedResolution, QuotaRefusal
 from api.token_transport import TokenCarrier
-from services.accounts.models import Role
+from services.accounts.models import Role, Scope
 from services.health import Status
 from services.history.models import Sort
 from services.providers.base import SafetyLevel
@@ -79,6 +79,7 @@ ENUMERATIONS: dict[str, Any] = {
     "QuotaResolution": CheckedResolution,
     "Role": Role,
     "SafetyLevel": SafetyLevel,
+    "Scope": Scope,
     "TokenCarrier": TokenCarrier,
 }
 

@@ -32,6 +32,7 @@ from services.accounts.local import LocalAccounts
 from services.accounts.own_keys import OwnKeys
 from services.accounts.owners import OwnerRegistry
 from services.accounts.service import AccountService
+from services.accounts.service_keys import ServiceKeys
 from services.checks import components
 from services.generation.delivery import ImageKeeper
 from services.generation.recovery import Recovery
@@ -85,6 +86,7 @@ class Container:
     departures: Departures
     account_export: AccountExport
     own_keys: OwnKeys
+    service_keys: ServiceKeys
     limiter: RateLimiter
     quota: QuotaService
     moderation: ModerationService
@@ -187,6 +189,7 @@ async def _build(settings: Settings, metrics: Metrics, stack: AsyncExitStack) ->
             forgetters=(quota.forget, idempotency.forget, moderation.forget, limiter.forget),
         ),
     )
+    stack.push_async_callback(accounts.service_keys.drain)
     return Container(
         settings=settings,
         metrics=metrics,
@@ -202,6 +205,7 @@ async def _build(settings: Settings, metrics: Metrics, stack: AsyncExitStack) ->
         departures=accounts.departures,
         account_export=AccountExport(history, history_export),
         own_keys=accounts.own_keys,
+        service_keys=accounts.service_keys,
         limiter=limiter,
         quota=quota,
         moderation=moderation,

@@ -19,6 +19,7 @@ from services.accounts.own_keys import OwnKeys
 from services.accounts.passwords import Passwords
 from services.accounts.roles import AdminPolicy
 from services.accounts.service import AccountService
+from services.accounts.service_keys import ServiceKeys
 from services.accounts.sessions import SessionStore
 from services.accounts.states import StateStore
 from services.history.service import HistoryService
@@ -38,6 +39,7 @@ class Accounts:
     directory: UserDirectory
     departures: Departures
     own_keys: OwnKeys
+    service_keys: ServiceKeys
 
 
 @dataclass(frozen=True)
@@ -92,4 +94,5 @@ def assemble(settings: Settings, given: Neighbours) -> Accounts:
         directory=UserDirectory(database, sessions, policy),
         departures=departures,
         own_keys=OwnKeys(sessions, Vault(given.keys), given.providers),
+        service_keys=ServiceKeys(database),
     )

@@ -8,11 +8,13 @@ and the worker comes back to it. A process that dies anywhere in between leaves 
 from collections.abc import Awaitable, Callable, Sequence
 
 from redis.exceptions import RedisError
+from sqlalchemy import Connection
 
 from core.clients.database import Database
 from core.clock import Milliseconds, now_ms
 from core.errors import AppError, Unauthorized
 from core.logging import get_logger
+from services.accounts.service_key_rows import remove_keys
 from services.accounts.sessions import SessionStore
 from services.accounts.users import Departure, departures, get_user, remove_departed, set_left
 from services.history.service import HistoryService
@@ -49,7 +51,7 @@ class Departures:
     async def leave(self, user_id: str) -> None:
         """Delete an account with everything of it. Raises Unauthorized when it is gone already."""
         now = now_ms()
-        if not await self._database.write(lambda connection: set_left(connection, user_id, now)):
+        if not await self._database.write(lambda connection: _leave(connection, user_id, now)):
             raise Unauthorized("account_gone")
         log.info("account deleted by its owner", user_id=user_id)
         await self._try_to_settle(Departure(user_id, now, None))
@@ -116,3 +118,10 @@ class Departures:
             await forget(departure.user_id)
         await self._database.write(lambda connection: remove_departed(connection, departure.user_id))
         log.info("nothing is left of somebody who has left", user_id=departure.user_id)
+
+
+def _leave(connection: Connection, user_id: str, now: Milliseconds) -> bool:
+    """Programs are shut out with their owner. The user's row comes first: who adds a key waits for it."""
+    left = set_left(connection, user_id, now)
+    remove_keys(connection, user_id)
+    return left

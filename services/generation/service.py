@@ -319,12 +319,15 @@ class GenerationService:
 
 
 def is_metered(caller: Caller, has_own_key: bool) -> bool:
-    """Only callers on the operator's key are, and admins never."""
-    return not has_own_key and caller.role != "admin"
+    """Only callers on the operator's key are; admins are not, but for a service key of theirs with a cap: it is to be
+    kept, whoever set it.
+    """
+    return not has_own_key and (caller.role != "admin" or caller.daily_points is not None)
 
 
 def quota_identity(caller: Caller) -> QuotaIdentity:
-    return QuotaIdentity(caller.user_id, caller.address if caller.role == "guest" else None)
+    address = caller.address if caller.role == "guest" else None
+    return QuotaIdentity(caller.user_id, address, caller.service_key_id, caller.daily_points)
 
 
 def _stem(command: GenerationCommand, caller: Caller, call: Call) -> str:

@@ -7,9 +7,10 @@ from core.errors import AppError, JsonValue
 
 
 class QuotaExceeded(AppError):
-    """The pool, the guests' share or the mode's limit is spent.
+    """The pool, the guests' share, the mode's limit or a service key's own cap is spent.
 
-    `reason` is `pool`, `guest_share` or `mode`; the rest of the details is the body of `GET /api/quota`.
+    `reason` is `pool`, `guest_share`, `mode` or `service_key`; the rest of the details is the body of `GET /api/quota`,
+    and with a capped key `service_key`, the points of that key.
     """
 
     code = "QUOTA_EXCEEDED"

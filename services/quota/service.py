@@ -224,7 +224,11 @@ class QuotaService:
             return Cooldown(outcome.wait / 1000)
         status = await self.status(identity)
         wait = max(1, (status.resets_at - now_ms()) // 1000)
-        return QuotaExceeded(outcome.result, status.as_details(), wait)
+        details = status.as_details()
+        if identity.service_key_id is not None and identity.service_key_limit is not None:
+            points = await self._store.service_key_points(identity.service_key_id, utc_day(now_ms()))
+            details["service_key"] = Usage(points, identity.service_key_limit).as_details()
+        return QuotaExceeded(outcome.result, details, wait)
 
     def _status(self, counters: Counters, identity: QuotaIdentity, metered: bool) -> QuotaStatus:
         now = now_ms()

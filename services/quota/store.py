@@ -17,6 +17,7 @@ EPOCH_BITS = 48  # Lua counts exactly up to 2^53
 POOL = RedisKey("quota:{date}:global", "hash: points used of the pool, change counter", COUNTER_TTL_SECONDS)
 USER = RedisKey("quota:{date}:user:{user_id}", "hash: images by mode, time of the last generation", COUNTER_TTL_SECONDS)
 GUESTS = RedisKey("quota:{date}:guests:{address}", "hash: points used by guests of one address", COUNTER_TTL_SECONDS)
+SERVICE_KEY = RedisKey("quota:{date}:service_key:{id}", "hash: points used with one service key", COUNTER_TTL_SECONDS)
 RESERVATIONS = RedisKey("quota:reservations", "sorted set: ids of live reservations by expiry", None)
 RESERVATION = RedisKey("quota:reservation:{id}", "hash: what one reservation holds, for whom", COUNTER_TTL_SECONDS)
 
@@ -34,7 +35,7 @@ class Limits:
 
 @dataclass(frozen=True)
 class ReserveOutcome:
-    """`result`: reserved, held, cooldown, pool, guest_share, mode, unknown_day.
+    """`result`: reserved, held, cooldown, pool, guest_share, mode, service_key, unknown_day.
 
     `made_at`, `day`, `note` and `state` (reserved or committed) belong to the first two, `wait` (milliseconds) to
     cooldown.
@@ -78,6 +79,8 @@ class QuotaStore:
                 reservation.id, reservation.mode, reservation.points, reservation.count,
                 limits.pool, limits.guest_share, limits.mode, limits.cooldown, limits.lifetime, COUNTER_TTL_SECONDS,
                 identity.user_id, identity.guest_address or "", reservation.day, reservation.note,
+                identity.service_key_id or "",
+                "" if identity.service_key_limit is None else identity.service_key_limit,
             ],
         )  # fmt: skip
         if result == "cooldown":
@@ -129,6 +132,9 @@ class QuotaStore:
             guest_points=int(guest_points or 0),
             last_generation=int(last) if last else None,
         )
+
+    async def service_key_points(self, key_id: str, day: str) -> int:
+        return int(await reply(self._redis.hget(SERVICE_KEY(date=day, id=key_id), "points")) or 0)
 
     async def epoch(self, day: str) -> int:
         """The day's change counter. It starts somewhere, so that after a loss of all keys no old value comes again."""
@@ -187,11 +193,13 @@ class QuotaStore:
             "pool": totals.pool,
             "user_key": USER(date=day, user_id=""),
             "guests_key": GUESTS(date=day, address=""),
+            "service_key": SERVICE_KEY(date=day, id=""),
             "reservation_key": RESERVATION(id=""),
             "users": [
                 {"id": user_id, "mode": mode, "count": count} for (user_id, mode), count in totals.by_user_mode.items()
             ],
             "guests": [{"address": address, "points": points} for address, points in totals.by_guest_address.items()],
+            "service_keys": [{"id": key_id, "points": points} for key_id, points in totals.by_service_key.items()],
             "charged": charged,
         }
         done = await self._rebuild(keys=[POOL(date=day), RESERVATIONS()], args=[json.dumps(body)])
@@ -207,7 +215,7 @@ class QuotaStore:
             return None  # since the set was read
         return Reservation(
             id=reservation_id,
-            identity=QuotaIdentity(held["user_id"], held["guest_address"] or None),
+            identity=QuotaIdentity(held["user_id"], held["guest_address"] or None, held.get("service_key_id") or None),
             mode=held["mode"],
             points=int(held["points"]),
             count=int(held["count"]),
@@ -225,4 +233,5 @@ class QuotaStore:
             GUESTS(date=day, address=identity.guest_address) if identity.guest_address else "",
             RESERVATIONS(),
             RESERVATION(id=reservation.id),
+            SERVICE_KEY(date=day, id=identity.service_key_id) if identity.service_key_id else "",
         ]

@@ -18,6 +18,7 @@ from benchmarks.gemini_standin import GeminiStandin
 from core.metrics import Metrics
 from core.settings import load_settings
 from tests.conftest import OpenService
+from tests.support.answers import error_of
 from tests.support.service import Guest, RunningService
 
 OWN_KEY = "AIzaKeyOfGuestAAlone0000000000000000Zq7W"
@@ -45,6 +46,12 @@ LISTS = {
 ADMINS: dict[tuple[str, str], dict[str, Any] | None] = {
     ("get", "/api/admin/users"): None,
     ("patch", "/api/admin/users/{user_id}"): {"blocked": True},
+}
+# Routes for accounts, which guests have not: a body that they take. Of two users: tests/accounts/test_service_keys.py.
+ACCOUNTS: dict[tuple[str, str], dict[str, Any] | None] = {
+    ("get", "/api/auth/service-keys"): None,
+    ("post", "/api/auth/service-keys"): {"name": "mine"},
+    ("delete", "/api/auth/service-keys/{key_id}"): None,
 }
 # Routes that do something with several things of the caller's: each has a test of its own below.
 SEVERAL = {
@@ -133,8 +140,15 @@ def comparable(response: httpx.Response) -> tuple[int, Any, dict[str, str]]:
 def test_every_route_has_its_place_in_the_matrix() -> None:
     document = create_app(load_settings({"REDIS_URL": "redis://nowhere"}), Metrics()).openapi()
     routes = {(method, path) for path, item in document["paths"].items() for method in item}
-    assert routes == {*WITH_IDS, *LISTS, *SEVERAL, *ADMINS, *NOBODYS}, "say here what a new route shows, and to whom"
-    assert {route for route in routes if "{" in route[1]} <= {*WITH_IDS, *ADMINS, ("get", "/api/i18n/{lang}")}
+    assert routes == {*WITH_IDS, *LISTS, *SEVERAL, *ACCOUNTS, *ADMINS, *NOBODYS}, (
+        "say here what a new route shows, and to whom"
+    )
+    assert {route for route in routes if "{" in route[1]} <= {
+        *WITH_IDS,
+        *ACCOUNTS,
+        *ADMINS,
+        ("get", "/api/i18n/{lang}"),
+    }
 
 
 @pytest.mark.parametrize("route", WITH_IDS, ids=" ".join)
@@ -181,6 +195,15 @@ async def test_what_is_for_admins_is_the_same_refusal_for_everything(two: Two, r
     assert answers == [answers[0]] * 3
     assert answers[0][0] == 403
     assert answers[0][1]["error"]["details"] == {"reason": "admins_only"}
+
+
+@pytest.mark.parametrize("route", ACCOUNTS, ids=" ".join)
+async def test_what_is_for_accounts_is_the_same_refusal_for_every_guest(two: Two, route: tuple[str, str]) -> None:
+    method, path = route
+    response = await two.b.client.request(
+        method, path.replace("{key_id}", "key_01kga0000000abcdefghjkmnpq"), json=ACCOUNTS[route]
+    )
+    assert error_of(response, 403, "FORBIDDEN")["details"] == {"reason": "accounts_only"}
 
 
 async def test_anothers_history_is_empty_under_every_filter(two: Two) -> None:

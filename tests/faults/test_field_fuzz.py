@@ -191,7 +191,8 @@ async def known_guest(service: RunningService) -> tuple[Guest, dict[str, str]]:
     guest = await service.guest()
     image = await guest.image()
     (session,) = (await guest.client.get("/api/auth/sessions")).json()["sessions"]
-    return guest, {"image_id": image["history_id"], "session_id": session["id"], "user_id": guest.id, "lang": "en"}
+    ids = {"image_id": image["history_id"], "session_id": session["id"], "user_id": guest.id, "lang": "en"}
+    return guest, ids | {"key_id": "key_01kga0000000abcdefghjkmnpq"}
 
 
 def sample(found: list[Probe], chance: random.Random) -> list[Probe]:

@@ -126,7 +126,13 @@ async def know(service: RunningService, github: GitHubStandin, name: str) -> Kno
     session, *_ = (await guest.client.get("/api/auth/sessions")).json()["sessions"]
     return Known(
         guest.tokens["access_token"],
-        {"image_id": image["history_id"], "session_id": session["id"], "user_id": user.id, "lang": "zh"},
+        {
+            "image_id": image["history_id"],
+            "session_id": session["id"],
+            "user_id": user.id,
+            "lang": "zh",
+            "key_id": "key_01kga0000000abcdefghjkmnpq",
+        },
         {
             "refresh_tokens": {"refresh_token": guest.tokens["refresh_token"]},
             "generate_basic": {"prompt": "a lighthouse"},

@@ -235,3 +235,31 @@ async def test_the_numbers_of_a_lost_day_are_there_at_once(parts: Parts) -> None
     assert status.pool.used == 1
     assert {entry.mode.key: entry.usage.used for entry in status.modes}["basic_1k"] == 1
     assert await reply(parts.redis.hget(POOL(date=held.day), "global_used")) == "1"
+
+
+async def test_points_of_a_service_key_are_counted_given_back_and_set_from_the_ledger(parts: Parts) -> None:
+    key, other = ("key_a", 5), ("key_b", None)
+    kept = await parts.reserve("usr_a", "batch_1k", 4, service_key=key)
+    await parts.reserve("usr_a", service_key=other)
+    for index in range(2):
+        await parts.charge(kept, index)
+    with pytest.raises(QuotaExceeded) as refused:
+        await parts.reserve("usr_a", "search", service_key=key)
+    assert refused.value.details["service_key"] == {"used": 4, "limit": 5, "remaining": 1}
+
+    await parts.quota.commit(kept, delivered=2)
+    assert (await parts.counters(kept.day)).service_keys == {"key_a": 2, "key_b": 1}
+    held = await parts.reserve("usr_a", "batch_1k", 3, service_key=key)
+    # Redis loses the counters, and not what is held: the key's points are those charged and those held.
+    await parts.redis.delete(*[name async for name in parts.redis.scan_iter(f"quota:{kept.day}:*")])
+    assert (await parts.counters(kept.day)).service_keys == {"key_a": 5, "key_b": 1}
+    await parts.quota.release(held)
+    assert (await parts.counters(kept.day)).service_keys == {"key_a": 2, "key_b": 1}
+
+
+async def test_an_expired_reservation_gives_the_service_keys_points_back(open_quota: OpenParts) -> None:
+    parts = await open_quota(REQUEST_TIMEOUT_SECONDS="1", RESERVATION_GRACE_SECONDS="0")
+    held = await parts.reserve("usr_a", service_key=("key_a", 1))
+    await parts.until_expired()
+    await parts.recovery.sweep()
+    assert (await parts.counters(held.day)).service_keys == {}
