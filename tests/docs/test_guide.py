@@ -120,4 +120,4 @@ def test_the_guide_is_read() -> None:
     assert len(found) > 10
     assert all("curl" in example or "NBL=" in example for example in found)
     blocks = re.findall(r"^```(\w*)$", GUIDE.read_text(encoding="utf-8"), re.MULTILINE)
-    assert set(blocks) == {"sh", "json", ""}
+    assert set(blocks) == {"sh", "json", "python", "js", ""}
