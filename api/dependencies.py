@@ -79,15 +79,15 @@ BaseUrl = Annotated[str, Depends(base_url)]
 async def _admitted(request: Request, services: Container, token: str, limit: str) -> Caller:
     """Identify and count in one step; the answer's headers tell what is left."""
     caller, allowance = await services.accounts.admit(token, _limit(services, limit), address=client_address(request))
-    _remember(request, caller)
+    _remember(request, caller.user_id)
     request.state.allowance = allowance
     allowance.enforce()
     return caller
 
 
-def _remember(request: Request, caller: Caller) -> None:
-    request.state.user_id = caller.user_id
-    bind_contextvars(user_id=caller.user_id)
+def _remember(request: Request, user_id: str) -> None:
+    request.state.user_id = user_id
+    bind_contextvars(user_id=user_id)
 
 
 def _limit(services: Container, name: str) -> Limit:
@@ -114,6 +114,12 @@ async def reading_caller(request: Request, bearer: Bearer) -> Caller:
     return await _admitted(request, services_of(request), bearer.credentials, "read")
 
 
+async def admit_reader(request: Request, services: Container, user_id: str) -> None:
+    """Count somebody whom something else than their own token stands for like any who reads."""
+    _remember(request, user_id)
+    await count_request(request, services, user_id, _limit(services, "read"))
+
+
 async def making_caller(request: Request, services: Services, bearer: Bearer) -> Caller | None:
     """A caller, or nobody, on a route that makes something."""
     if bearer is None:
@@ -129,7 +135,7 @@ async def linked_caller(request: Request, services: Services, bearer: Bearer) ->
         no_other_scheme(request)
         return None
     caller = await services.accounts.authenticate(bearer.credentials, address=client_address(request))
-    _remember(request, caller)
+    _remember(request, caller.user_id)
     return caller
 
 

@@ -55,6 +55,20 @@ _QUOTA: dict[str, Any] = {
     "resets_at": "2026-02-01T00:00:00.000Z",
 }
 
+_TASK = "task_01kga0000000abcdefghjkmnpq"
+
+# What a stream of events looks like.
+EVENTS = f"""retry: 2000
+
+id: 1769860800000000417
+event: progress
+data: {{"task_id":"{_TASK}","type":"progress","percent":40,"message":"","timestamp":"{_TIME}","data":{{}}}}
+
+event: heartbeat
+data: {{"task_id":"{_TASK}","type":"heartbeat","percent":40,"message":"","timestamp":"{_TIME}","data":{{}}}}
+
+"""
+
 # By the name of the schema.
 EXAMPLES: dict[str, Any] = {
     "AuthConfigRead": {"github": False, "local": False, "guest": True, "trial": True, "languages": ["en", "zh"]},
@@ -113,6 +127,10 @@ EXAMPLES: dict[str, Any] = {
     "ClearedRead": {"success": True, "deleted_count": 42},
     "QuotaRead": _QUOTA,
     "QuotaCheckRead": {"can_generate": True, "reason": None, "quota_info": _QUOTA},
+    "EventsTokenRead": {
+        "token": "usr_01kga0000000abcdefghjkmnpq.1769947200.5f4dcc3b5aa765d61d8327deb882cf99",
+        "expires_at": "2026-02-01T12:00:00.000Z",
+    },
     "HealthRead": {"status": "healthy", "timestamp": _TIME},
     "HealthDetailRead": {
         "status": "healthy",

@@ -12,7 +12,7 @@ from api.middleware.defects import DefectNet
 from api.middleware.request_context import RequestContext
 from api.middleware.response_headers import ResponseHeaders
 from api.openapi import describe
-from api.routers import account, admin, auth, generate, history, images, quota, sign_in, system
+from api.routers import account, admin, auth, generate, history, images, quota, sign_in, system, task_events
 from api.routers.pages import add_pages
 from core.metrics import Metrics
 from core.settings import Settings
@@ -27,6 +27,7 @@ ALLOWED_HEADERS = (
     "X-Token-Transport",
     "Idempotency-Key",
     "Prefer",
+    "Last-Event-ID",
 )
 EXPOSED_HEADERS = (
     "X-Request-ID",
@@ -71,7 +72,10 @@ def create_app(settings: Settings, metrics: Metrics, *, body_seconds: float = BO
     for router in (
         quota.reads,
         history.reads,
-        *(area.router for area in (generate, history, images, quota, auth, sign_in, account, admin, system)),
+        *(
+            area.router
+            for area in (generate, history, images, quota, auth, sign_in, account, task_events, admin, system)
+        ),
     ):
         app.include_router(router)
     add_pages(app, with_docs=settings.server.shows_docs)

@@ -63,6 +63,7 @@ TAGS = {
     "history": "what the caller made",
     "images": "the bytes of an image, by a signed link or as its owner",
     "quota": "what the caller may still make today",
+    "tasks": "what takes long: watching it",
     "admin": "what admins see and change",
     "system": "health, metrics, words",
 }

@@ -47,6 +47,9 @@ class Metrics:
         self.running_generations = Gauge(
             "generations_running", "Generations under way", registry=registry, multiprocess_mode="livesum"
         )
+        self.event_streams = Gauge(
+            "event_streams_open", "Watchers of tasks", registry=registry, multiprocess_mode="livesum"
+        )
         self.quota_points = Gauge(
             "quota_points", "Today's pool: used and limit", ["kind"], registry=registry, multiprocess_mode="mostrecent"
         )

@@ -15,7 +15,8 @@ from redis.asyncio import Redis
 
 from core.clients.database import Database, open_database
 from core.clients.github import GitHubClient
-from core.clients.redis import open_redis
+from core.clients.redis import open_pool, open_redis
+from core.clients.redis_channels import RedisChannels
 from core.clock import now_ms
 from core.failpoints import FailPoints
 from core.metrics import Metrics
@@ -53,6 +54,9 @@ from services.references.service import ReferenceService
 from services.storage.base import Storage
 from services.storage.opening import open_storage, prove_bucket
 from services.storage.spool import Spool
+from services.tasks.event_tokens import EventTokens
+from services.tasks.events import NoTasks, TaskEvents
+from services.tasks.streams import TaskStreams
 
 VERSION = "0.1.0"
 FILE_THREADS = 8
@@ -67,6 +71,7 @@ class Container:
     settings: Settings
     metrics: Metrics
     redis: Redis
+    channels: RedisChannels
     database: Database
     storage: Storage
     spool: Spool
@@ -89,6 +94,8 @@ class Container:
     history_export: HistoryExport
     thumbnails: ThumbnailService
     links: LinkService
+    task_streams: TaskStreams
+    event_tokens: EventTokens
     health: HealthService
 
 
@@ -126,7 +133,7 @@ async def _build(settings: Settings, metrics: Metrics, stack: AsyncExitStack) ->
     data_dir = settings.storage.data_dir
     data_dir.mkdir(parents=True, exist_ok=True)
     files, pixels = _threads(stack, FILE_THREADS, "files"), _threads(stack, PIXEL_THREADS, "pixels")
-    redis = _redis(settings, stack)
+    redis, channels = _redis(settings, stack)
     database = open_database(
         settings.database.database_url.get_secret_value(), embedded_database(data_dir), settings.server.web_concurrency
     )
@@ -179,10 +186,12 @@ async def _build(settings: Settings, metrics: Metrics, stack: AsyncExitStack) ->
             forgetters=(quota.forget, idempotency.forget, moderation.forget, limiter.forget),
         ),
     )
+    tasks = NoTasks()
     return Container(
         settings=settings,
         metrics=metrics,
         redis=redis,
+        channels=channels,
         database=database,
         storage=storage,
         spool=spool,
@@ -204,7 +213,11 @@ async def _build(settings: Settings, metrics: Metrics, stack: AsyncExitStack) ->
         history=history,
         history_export=history_export,
         thumbnails=ThumbnailService(storage, pixels, settings.storage.max_image_pixels),
-        links=LinkService(LinkSigner(keys), settings.storage.image_url_ttl_seconds, settings.storage.public_bucket_url),
+        links=LinkService(
+            LinkSigner(keys, "signed-link"), settings.storage.image_url_ttl_seconds, settings.storage.public_bucket_url
+        ),
+        task_streams=TaskStreams(TaskEvents(redis), channels, tasks, metrics),
+        event_tokens=EventTokens(LinkSigner(keys, "event-token"), tasks),
         health=HealthService(components(redis, database, storage, providers), VERSION),
     )
 
@@ -215,13 +228,15 @@ def _threads(stack: AsyncExitStack, count: int, name: str) -> ThreadPoolExecutor
     return executor
 
 
-def _redis(settings: Settings, stack: AsyncExitStack) -> Redis:
+def _redis(settings: Settings, stack: AsyncExitStack) -> tuple[Redis, RedisChannels]:
     url = settings.redis.redis_url
     if url is None:
         raise SettingsError(["REDIS_URL: is empty; scripts/run starts an embedded Redis and sets it"])
     redis = open_redis(url)
     stack.push_async_callback(redis.aclose)
-    return redis
+    channels = RedisChannels(open_pool(url, decode_responses=True))
+    stack.push_async_callback(channels.close)
+    return redis, channels
 
 
 def _github(settings: Settings, stack: AsyncExitStack) -> GitHubClient | None:
