@@ -286,6 +286,7 @@ async def test_answers_are_what_the_document_says(
     guest = await service.guest()
     made = await guest.image(include_base64=True)
     values = {"image_id": made["history_id"], "lang": "en", "session_id": "ses_nothing", "user_id": "usr_nothing"}
+    values["task_id"] = "task_nothing"
     checked = 0
     # What ends the image, all of them, the account or the session comes last.
     for path, method, operation in sorted(operations, key=lambda entry: (ENDS.get(entry[:2], 0), entry[1] == "delete")):

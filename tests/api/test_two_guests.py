@@ -19,9 +19,14 @@ from core.metrics import Metrics
 from core.settings import load_settings
 from tests.conftest import OpenService
 from tests.support.service import Guest, RunningService
+from tests.tasks.watched import WatchedTasks
 
 OWN_KEY = "AIzaKeyOfGuestAAlone0000000000000000Zq7W"
-NOTHING = {"image_id": "img_01kga0000000abcdefghjkmnpq", "session_id": "ses_01kga0000000abcdefghjkmnpq"}
+NOTHING = {
+    "image_id": "img_01kga0000000abcdefghjkmnpq",
+    "session_id": "ses_01kga0000000abcdefghjkmnpq",
+    "task_id": "task_01kga0000000abcdefghjkmnpq",
+}
 
 # Routes with an id of somebody's in their path: a body that they take.
 WITH_IDS: dict[tuple[str, str], dict[str, Any] | None] = {
@@ -32,6 +37,8 @@ WITH_IDS: dict[tuple[str, str], dict[str, Any] | None] = {
     ("post", "/api/history/{image_id}/favorite"): {"is_favorite": True},
     ("get", "/api/images/{image_id}"): None,
     ("get", "/api/images/{image_id}/thumbnail"): None,
+    ("get", "/api/v1/tasks/{task_id}/events"): None,
+    ("post", "/api/v1/tasks/{task_id}/events-token"): None,
 }
 # Routes that list or show what is the caller's own.
 LISTS = {
@@ -113,7 +120,8 @@ async def two(open_service: OpenService, gemini: GeminiStandin) -> AsyncIterator
     assert (await a.client.put("/api/auth/api-key", json={"api_key": OWN_KEY})).status_code == 200
     (session,) = (await a.client.get("/api/auth/sessions")).json()["sessions"]
     images = [listed["history_id"], trashed["history_id"], httpx.URL(unlisted["image_url"]).path.rpartition("/")[2]]
-    yield Two(service, a, b, listed, {"image_id": images, "session_id": [session["id"]]})
+    tasks = [WatchedTasks(service).add(a.id)]
+    yield Two(service, a, b, listed, {"image_id": images, "session_id": [session["id"]], "task_id": tasks})
     # Whatever B tried, A has it all.
     assert (await a.client.get("/api/auth/me")).status_code == 200
     assert [item["id"] for item in (await a.history())["items"]] == [listed["history_id"]]

@@ -1,5 +1,6 @@
 """Reading Server-Sent Events as the HTML standard has it, as far as a stream of ours goes."""
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -7,6 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import httpx
+
+SECONDS = 10
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,15 @@ async def watching(
         assert response.status_code == 200, await response.aread()
         assert response.headers["content-type"].startswith("text/event-stream")
         yield parsed(response)
+
+
+async def next_event(events: AsyncIterator[Sent]) -> Sent:
+    """The next one that is no heartbeat."""
+    async with asyncio.timeout(SECONDS):
+        async for event in events:
+            if event.type != "heartbeat":
+                return event
+    raise AssertionError("the stream has ended")
 
 
 async def all_of(client: httpx.AsyncClient, task_id: str, last_id: str = "", **query: str) -> list[Sent]:

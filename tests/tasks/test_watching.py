@@ -3,7 +3,6 @@
 import asyncio
 import random
 import re
-from collections.abc import AsyncIterator
 
 import httpx
 import pytest
@@ -12,7 +11,7 @@ from services.tasks.events import EVENTS
 from services.tasks.streams import MAX_STREAMS
 from tests.conftest import OpenService
 from tests.support.answers import error_of
-from tests.support.event_source import Sent, all_of, parsed, watching
+from tests.support.event_source import Sent, all_of, next_event, parsed, watching
 from tests.support.service import Guest, RunningService
 from tests.support.waiting import eventually
 from tests.tasks.watched import WatchedTasks
@@ -41,15 +40,6 @@ async def running(tasks: WatchedTasks, guest: Guest) -> str:
     task_id = tasks.add(guest.id)
     await tasks.start(task_id)
     return task_id
-
-
-async def following(events: AsyncIterator[Sent]) -> Sent:
-    """The next one that is no heartbeat."""
-    async with asyncio.timeout(SECONDS):
-        async for event in events:
-            if event.type != "heartbeat":
-                return event
-    raise AssertionError("the stream has ended")
 
 
 def whats(events: list[Sent]) -> list[str]:
@@ -85,12 +75,12 @@ async def test_what_happens_is_told_as_it_happens(open_service: OpenService) -> 
     task_id = tasks.add(guest.id)
     async with watching(guest.client, task_id) as events:
         await tasks.start(task_id)
-        assert (await following(events)).what == "started 0"
+        assert (await next_event(events)).what == "started 0"
         for percent in (10, 20, 30):
             await tasks.progress(task_id, percent)
-            assert (await following(events)).what == f"progress {percent}"
+            assert (await next_event(events)).what == f"progress {percent}"
         await tasks.end(task_id, "failed")
-        assert (await following(events)).what == "failed 30"
+        assert (await next_event(events)).what == "failed 30"
         async with asyncio.timeout(SECONDS):
             assert [event async for event in events] == []
 
@@ -141,9 +131,9 @@ async def test_who_has_seen_the_end_is_told_not_to_come_back(tasks: WatchedTasks
     tasks.retry(running)
     async with watching(guest.client, running, last.id) as events:
         await tasks.start(running)
-        assert (await following(events)).what == "started 0"
+        assert (await next_event(events)).what == "started 0"
         await tasks.end(running, "cancelled")
-        assert (await following(events)).what == "cancelled 0"
+        assert (await next_event(events)).what == "cancelled 0"
     assert whats(await all_of(guest.client, running)) == ["started 0", "completed 0", "started 0", "cancelled 0"]
 
 
@@ -158,7 +148,7 @@ async def test_a_stream_goes_on_when_the_task_is_tried_again_meanwhile(
     await tasks.end(running, "failed")
     tasks.retry(running)
     async with watching(guest.client, running) as events:
-        assert [(await following(events)).what for _ in range(2)] == ["started 0", "failed 0"]
+        assert [(await next_event(events)).what for _ in range(2)] == ["started 0", "failed 0"]
         await tasks.start(running)
         await tasks.end(running)
         async with asyncio.timeout(SECONDS):
@@ -193,9 +183,9 @@ class TestLosses:
         self, tasks: WatchedTasks, guest: Guest, running: str
     ) -> None:
         async with watching(guest.client, running) as events:
-            assert (await following(events)).what == "started 0"
+            assert (await next_event(events)).what == "started 0"
             tasks.set(running, status="completed", percent=100)
-            assert (await following(events)).what == "completed 100"
+            assert (await next_event(events)).what == "completed 100"
         answers = await asyncio.gather(*(all_of(guest.client, running) for _ in range(10)))
         assert all(answer == answers[0] for answer in answers)
         assert whats(answers[0]) == ["started 0", "completed 100"]
@@ -205,28 +195,28 @@ class TestLosses:
         self, service: RunningService, tasks: WatchedTasks, guest: Guest, running: str
     ) -> None:
         async with watching(guest.client, running) as events:
-            started = await following(events)
+            started = await next_event(events)
             await service.container.redis.xadd(
                 EVENTS(task_id=running),
                 {"event": '{"type": "progress", "percent": 7}'},
                 id=f"{int(started.id) // 1000 + 1}-{int(started.id) % 1000}",
             )
-            assert (await following(events)).what == "progress 7"
+            assert (await next_event(events)).what == "progress 7"
 
     async def test_when_redis_is_emptied_the_row_says_how_things_are(
         self, service: RunningService, tasks: WatchedTasks, guest: Guest, running: str
     ) -> None:
         await tasks.progress(running, 60)
         async with watching(guest.client, running) as early:
-            seen = [await following(early) for _ in range(2)]
+            seen = [await next_event(early) for _ in range(2)]
             await service.container.redis.delete(EVENTS(task_id=running))
             async with watching(guest.client, running) as late, asyncio.timeout(SECONDS):
-                state = await following(late)
+                state = await next_event(late)
                 assert (state.id, state.what) == ("", "progress 60")
                 await tasks.progress(running, 80)
                 await tasks.end(running)
                 for events in (early, late):
-                    assert [(await following(events)).what for _ in range(2)] == ["progress 80", "completed 80"]
+                    assert [(await next_event(events)).what for _ in range(2)] == ["progress 80", "completed 80"]
         assert whats(await all_of(guest.client, running, seen[-1].id)) == ["progress 80", "completed 80"]
 
     async def test_of_a_task_that_ended_long_ago_there_is_the_end(
