@@ -139,7 +139,15 @@ async def linked_caller(request: Request, services: Services, bearer: Bearer) ->
     return caller
 
 
+async def making_user(caller: Annotated[Caller | None, Depends(making_caller)]) -> Caller:
+    """A signed-in caller on a route that makes something."""
+    if caller is None:
+        raise Unauthorized
+    return caller
+
+
 CurrentCaller = Annotated[Caller, Depends(reading_caller)]
+MakingUser = Annotated[Caller, Depends(making_user)]
 MakingCaller = Annotated[Caller | None, Depends(making_caller)]
 LinkedCaller = Annotated[Caller | None, Depends(linked_caller)]
 

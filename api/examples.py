@@ -69,6 +69,34 @@ data: {{"task_id":"{_TASK}","type":"heartbeat","percent":40,"message":"","timest
 
 """
 
+_ITEM: dict[str, Any] = {
+    "index": 0,
+    "status": "completed",
+    "image_url": _IMAGE["image_url"],
+    "thumbnail_url": _IMAGE["thumbnail_url"],
+    "mime_type": "image/png",
+    "width": 1376,
+    "height": 768,
+    "duration": 8.214,
+    "history_id": _IMAGE["id"],
+    "error": None,
+}
+_TASK: dict[str, Any] = {
+    "task_id": "task_01kga0000000abcdefghjkmnpq",
+    "kind": "generate",
+    "status": "processing",
+    "progress": 50,
+    "total": 2,
+    "completed": 1,
+    "results": [_ITEM],
+    "error": None,
+    "client_job_id": "order-17",
+    "created_at": _TIME,
+    "started_at": _TIME,
+    "completed_at": None,
+    "attempts": 1,
+}
+
 # By the name of the schema.
 EXAMPLES: dict[str, Any] = {
     "AuthConfigRead": {"github": False, "local": False, "guest": True, "trial": True, "languages": ["en", "zh"]},
@@ -121,6 +149,29 @@ EXAMPLES: dict[str, Any] = {
         "data": {"unit_cost": 0.134, "total_cost": 0.536, "currency": "USD"},
         "execution_time_ms": 1,
     },
+    "Envelope_BatchRead_": {
+        "success": True,
+        "data": {name: _TASK[name] for name in ("task_id", "status", "total", "completed", "results")},
+        "execution_time_ms": 12,
+    },
+    "Envelope_TaskRead_": {"success": True, "data": _TASK, "execution_time_ms": 2},
+    "Envelope_TasksRead_": {
+        "success": True,
+        "data": {"items": [_TASK], "total": 1, "limit": 20, "offset": 0, "has_more": False},
+        "execution_time_ms": 3,
+    },
+    "Envelope_TaskStartedRead_": {
+        "success": True,
+        "data": {
+            "task_id": _TASK["task_id"],
+            "status": "pending",
+            "poll_url": "https://images.example/api/v1/tasks/task_01kga0000000abcdefghjkmnpq",
+            "events_url": "https://images.example/api/v1/tasks/task_01kga0000000abcdefghjkmnpq/events",
+            "estimated_duration": 10,
+        },
+        "execution_time_ms": 14,
+    },
+    "Envelope_Success_": {"success": True, "data": {"success": True}, "execution_time_ms": 5},
     "HistoryRead": {"items": [_IMAGE], "total": 1, "limit": 20, "offset": 0, "has_more": False},
     "ImageDetailRead": {**_IMAGE, "text_response": None, "thinking": None, "search_sources": None},
     "DeletedRead": {"success": True, "deleted_count": 1, "not_found": ["img_01kga0000000zyxwvtsrqpnmkj"]},

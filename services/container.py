@@ -4,7 +4,7 @@ The API and the worker open the same container.
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ from core.clients.redis_channels import RedisChannels
 from core.clock import now_ms
 from core.failpoints import FailPoints
 from core.metrics import Metrics
-from core.security import KeyRing, LinkSigner, load_or_make_secret
+from core.security import KeyRing, LinkSigner, Vault, load_or_make_secret
 from core.settings import Settings, SettingsError, embedded_database
 from services.accounts.assembly import Neighbours, assemble
 from services.accounts.departure import Departures
@@ -50,13 +50,19 @@ from services.providers.gemini import CONNECT_SECONDS, GeminiProvider
 from services.providers.service import ProviderService
 from services.quota.service import QuotaService
 from services.quota.store import QuotaStore
+from services.quota.task_quota import TaskQuota
 from services.references.service import ReferenceService
 from services.storage.base import Storage
 from services.storage.opening import open_storage, prove_bucket
 from services.storage.spool import Spool
+from services.tasks.assembly import TaskNeighbours, assemble_tasks
 from services.tasks.event_tokens import EventTokens
-from services.tasks.events import NoTasks, TaskEvents
+from services.tasks.image_tasks import ImageTasks
+from services.tasks.kinds import TaskKind
+from services.tasks.runner import TaskRunner
+from services.tasks.service import TaskService
 from services.tasks.streams import TaskStreams
+from services.tasks.sweep import TaskSweep
 
 VERSION = "0.1.0"
 FILE_THREADS = 8
@@ -94,6 +100,10 @@ class Container:
     history_export: HistoryExport
     thumbnails: ThumbnailService
     links: LinkService
+    tasks: TaskService
+    image_tasks: ImageTasks
+    task_runner: TaskRunner
+    task_sweep: TaskSweep
     task_streams: TaskStreams
     event_tokens: EventTokens
     health: HealthService
@@ -123,13 +133,17 @@ async def prove_parts(settings: Settings) -> None:
 
 
 @asynccontextmanager
-async def open_container(settings: Settings, metrics: Metrics) -> AsyncIterator[Container]:
-    """Open everything. Raises SettingsError or CatalogError, in one line each, when it cannot be."""
+async def open_container(
+    settings: Settings, metrics: Metrics, kinds: Sequence[TaskKind] = ()
+) -> AsyncIterator[Container]:
+    """Open everything; `kinds` of tasks beside our own. Raises SettingsError or CatalogError, in one line each, when
+    it cannot be.
+    """
     async with AsyncExitStack() as stack:
-        yield await _build(settings, metrics, stack)
+        yield await _build(settings, metrics, kinds, stack)
 
 
-async def _build(settings: Settings, metrics: Metrics, stack: AsyncExitStack) -> Container:
+async def _build(settings: Settings, metrics: Metrics, kinds: Sequence[TaskKind], stack: AsyncExitStack) -> Container:
     data_dir = settings.storage.data_dir
     data_dir.mkdir(parents=True, exist_ok=True)
     files, pixels = _threads(stack, FILE_THREADS, "files"), _threads(stack, PIXEL_THREADS, "pixels")
@@ -146,13 +160,10 @@ async def _build(settings: Settings, metrics: Metrics, stack: AsyncExitStack) ->
     moderation = ModerationService(storage, settings.moderation, now_ms, on_audit_failure=metrics.audit_failures.inc)
     await moderation.start()
     stack.push_async_callback(moderation.close)
-    quota = QuotaService(
-        QuotaStore(redis),
-        database,
-        settings.quota,
-        metrics,
-        call_lifetime_seconds=settings.server.request_timeout_seconds + settings.quota.reservation_grace_seconds,
-    )
+    quota_store = QuotaStore(redis)
+    lifetime_seconds = settings.server.request_timeout_seconds + settings.quota.reservation_grace_seconds
+    quota = QuotaService(quota_store, database, settings.quota, metrics, call_lifetime_seconds=lifetime_seconds)
+    task_quota = TaskQuota(quota, quota_store, database, lifetime_ms=int(lifetime_seconds * 1000))
     idempotency = IdempotencyService(redis)
     fail_points = FailPoints(settings.debugging.fail_point)
     history = HistoryService(database, storage, settings.storage, fail_points)
@@ -170,6 +181,24 @@ async def _build(settings: Settings, metrics: Metrics, stack: AsyncExitStack) ->
         trial_enabled=settings.quota.trial_enabled,
     )
     stack.push_async_callback(generation.drain, DRAIN_SECONDS)
+    tasks = assemble_tasks(
+        settings,
+        TaskNeighbours(
+            redis=redis,
+            channels=channels,
+            database=database,
+            storage=storage,
+            spool=spool,
+            vault=Vault(keys),
+            idempotency=idempotency,
+            generation=generation,
+            quota=task_quota,
+            threads=files,
+            metrics=metrics,
+            fail_points=fail_points,
+            kinds=kinds,
+        ),
+    )
     limiter = RateLimiter(redis, metrics)
     accounts = assemble(
         settings,
@@ -186,7 +215,6 @@ async def _build(settings: Settings, metrics: Metrics, stack: AsyncExitStack) ->
             forgetters=(quota.forget, idempotency.forget, moderation.forget, limiter.forget),
         ),
     )
-    tasks = NoTasks()
     return Container(
         settings=settings,
         metrics=metrics,
@@ -209,15 +237,19 @@ async def _build(settings: Settings, metrics: Metrics, stack: AsyncExitStack) ->
         providers=providers,
         references=ReferenceService(spool, settings.storage, files, pixels),
         generation=generation,
-        recovery=Recovery(quota, keeper, metrics),
+        recovery=Recovery(quota, task_quota, keeper, metrics),
         history=history,
         history_export=history_export,
         thumbnails=ThumbnailService(storage, pixels, settings.storage.max_image_pixels),
         links=LinkService(
             LinkSigner(keys, "signed-link"), settings.storage.image_url_ttl_seconds, settings.storage.public_bucket_url
         ),
-        task_streams=TaskStreams(TaskEvents(redis), channels, tasks, metrics),
-        event_tokens=EventTokens(LinkSigner(keys, "event-token"), tasks),
+        tasks=tasks.service,
+        image_tasks=tasks.images,
+        task_runner=tasks.runner,
+        task_sweep=tasks.sweep,
+        task_streams=TaskStreams(tasks.events, channels, tasks.service, metrics),
+        event_tokens=EventTokens(LinkSigner(keys, "event-token"), tasks.service),
         health=HealthService(components(redis, database, storage, providers), VERSION),
     )
 

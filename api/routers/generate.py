@@ -3,7 +3,7 @@
 import time
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
 
@@ -12,8 +12,11 @@ from api.dependencies import BaseUrl, CurrentCaller, KeyBeside, MakingCaller, Ow
 from api.errors import errors
 from api.idempotency import IdempotencyHeader, idempotency_of
 from api.openapi import BLEND_BODY
+from api.prefer import PrefersAsync
 from api.schemas.common import Envelope
 from api.schemas.generate import BasicBody, EstimateQuery, EstimateRead, GeneratedRead, SearchBody
+from api.schemas.tasks import TaskStartedRead
+from api.task_answers import for_later, started_answer
 from api.uploads.blend import BlendRequest
 from core.clock import now_ms
 from core.errors import (
@@ -54,10 +57,13 @@ _CAN_HAPPEN = (
     ProviderRejected, NoImage, PayloadTooLarge, RequestTimeout, StorageUnavailable, Conflict, IdempotencyMismatch,
     NotFound,
 )  # fmt: skip
-GENERATION_ERRORS = errors(*_CAN_HAPPEN)
+_STARTED: dict[int | str, dict[str, Any]] = {
+    202: {"model": Envelope[TaskStartedRead], "description": "with `Prefer: respond-async`: a task makes it"}
+}
+GENERATION_ERRORS = {**errors(*_CAN_HAPPEN), **_STARTED}
 
 
-@router.post("/basic", responses=GENERATION_ERRORS)
+@router.post("/basic", response_model=Envelope[GeneratedRead], responses=GENERATION_ERRORS)
 async def generate_basic(
     request: Request,
     response: Response,
@@ -67,7 +73,8 @@ async def generate_basic(
     own_key: OwnKey,
     base_url: BaseUrl,
     key: IdempotencyHeader,
-) -> Envelope[GeneratedRead]:
+    is_async: PrefersAsync,
+) -> Envelope[GeneratedRead] | Response:
     """Text to image. Anonymous callers bring their own key, and nothing is kept then."""
     defaults = services.settings.defaults
     command = GenerationCommand(
@@ -88,10 +95,10 @@ async def generate_basic(
         include_bytes=body.include_base64 or caller is None,
         idempotency=idempotency_of(caller, key, "basic", body),
     )
-    return await _answer(command, request, response, services, base_url)
+    return await _answer(command, request, response, services, base_url, is_async=is_async)
 
 
-@router.post("/search", responses=GENERATION_ERRORS)
+@router.post("/search", response_model=Envelope[GeneratedRead], responses=GENERATION_ERRORS)
 async def generate_search(
     request: Request,
     response: Response,
@@ -101,7 +108,8 @@ async def generate_search(
     own_key: OwnKey,
     base_url: BaseUrl,
     key: IdempotencyHeader,
-) -> Envelope[GeneratedRead]:
+    is_async: PrefersAsync,
+) -> Envelope[GeneratedRead] | Response:
     """Text to image, grounded in a search, with its sources; always 1K."""
     defaults = services.settings.defaults
     command = GenerationCommand(
@@ -119,10 +127,15 @@ async def generate_search(
         include_bytes=body.include_base64 or caller is None,
         idempotency=idempotency_of(caller, key, "search", body),
     )
-    return await _answer(command, request, response, services, base_url)
+    return await _answer(command, request, response, services, base_url, is_async=is_async)
 
 
-@router.post("/blend", responses=errors(*_CAN_HAPPEN, UnsupportedImage), openapi_extra=BLEND_BODY)
+@router.post(
+    "/blend",
+    response_model=Envelope[GeneratedRead],
+    responses={**errors(*_CAN_HAPPEN, UnsupportedImage), **_STARTED},
+    openapi_extra=BLEND_BODY,
+)
 async def generate_blend(
     request: Request,
     response: Response,
@@ -131,7 +144,8 @@ async def generate_blend(
     own_key: OwnKey,
     base_url: BaseUrl,
     given: BlendRequest,
-) -> Envelope[GeneratedRead]:
+    is_async: PrefersAsync,
+) -> Envelope[GeneratedRead] | Response:
     """1–14 images and a prompt to one image, or the first image in the style of the second; always 1K."""
     body = given.body
     command = GenerationCommand(
@@ -150,7 +164,7 @@ async def generate_blend(
         references=given.references,
         idempotency=given.idempotency,
     )
-    return await _answer(command, request, response, services, base_url)
+    return await _answer(command, request, response, services, base_url, is_async=is_async)
 
 
 @router.get("/estimate", responses=errors(Unauthorized, InvalidApiKey, RateLimited))
@@ -171,10 +185,19 @@ async def estimate_cost(
 
 
 async def _answer(
-    command: GenerationCommand, request: Request, response: Response, services: Container, base_url: str
-) -> Envelope[GeneratedRead]:
+    command: GenerationCommand,
+    request: Request,
+    response: Response,
+    services: Container,
+    base_url: str,
+    *,
+    is_async: bool,
+) -> Envelope[GeneratedRead] | Response:
     """Through the pipeline. The time that is answered counts from here: until then the body was on its way."""
     started = time.perf_counter()
+    if is_async:
+        submitted = await services.image_tasks.submit(*for_later(command), kind="generate")
+        return started_answer(request, submitted, base_url, started)
     generated = await services.generation.generate(command, _connected(request))
     response.headers.update(answer_headers(generated))
     return Envelope(

@@ -15,7 +15,7 @@ from redis.exceptions import RedisError
 
 from core.clients.redis import RedisKey
 from core.clock import Milliseconds, now_ms
-from core.errors import JsonValue, NotFound
+from core.errors import JsonValue
 from core.logging import get_logger
 
 KEPT_SECONDS = 24 * 3600
@@ -122,13 +122,6 @@ class TaskReader(Protocol):
     async def snapshot(self, user_id: str, task_id: str) -> TaskSnapshot:
         """Raises NotFound for what is not there, or not theirs."""
         ...
-
-
-class NoTasks:
-    """A service that makes none."""
-
-    async def snapshot(self, user_id: str, task_id: str) -> TaskSnapshot:
-        raise NotFound(f"task {task_id} of {user_id}")
 
 
 class TaskEvents:

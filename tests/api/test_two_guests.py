@@ -19,7 +19,7 @@ from core.metrics import Metrics
 from core.settings import load_settings
 from tests.conftest import OpenService
 from tests.support.service import Guest, RunningService
-from tests.tasks.watched import WatchedTasks
+from tests.tasks.workers import submit
 
 OWN_KEY = "AIzaKeyOfGuestAAlone0000000000000000Zq7W"
 NOTHING = {
@@ -37,12 +37,19 @@ WITH_IDS: dict[tuple[str, str], dict[str, Any] | None] = {
     ("post", "/api/history/{image_id}/favorite"): {"is_favorite": True},
     ("get", "/api/images/{image_id}"): None,
     ("get", "/api/images/{image_id}/thumbnail"): None,
+    ("get", "/api/generate/batch/{task_id}"): None,
+    ("get", "/api/v1/tasks/{task_id}"): None,
+    ("get", "/api/v1/jobs/{task_id}"): None,
+    ("post", "/api/v1/tasks/{task_id}/cancel"): None,
+    ("post", "/api/v1/tasks/{task_id}/retry"): {},
+    ("delete", "/api/v1/tasks/{task_id}"): None,
     ("get", "/api/v1/tasks/{task_id}/events"): None,
     ("post", "/api/v1/tasks/{task_id}/events-token"): None,
 }
 # Routes that list or show what is the caller's own.
 LISTS = {
     ("get", "/api/history"),
+    ("get", "/api/v1/tasks"),
     ("get", "/api/auth/sessions"),
     ("get", "/api/auth/me"),
     ("get", "/api/auth/api-key"),
@@ -76,6 +83,8 @@ NOBODYS = {
     ("post", "/api/generate/basic"),
     ("post", "/api/generate/search"),
     ("post", "/api/generate/blend"),
+    ("post", "/api/generate/batch"),
+    ("post", "/api/v1/tasks/generate"),
     ("get", "/api/generate/estimate"),
     ("post", "/api/quota/check"),
     ("get", "/api/health"),
@@ -106,6 +115,7 @@ class Two:
             self.a.tokens["user"]["user_folder_id"],
             "secret harbour",
             *self.ids["image_id"],
+            *self.ids["task_id"],
         ]
 
 
@@ -120,7 +130,7 @@ async def two(open_service: OpenService, gemini: GeminiStandin) -> AsyncIterator
     assert (await a.client.put("/api/auth/api-key", json={"api_key": OWN_KEY})).status_code == 200
     (session,) = (await a.client.get("/api/auth/sessions")).json()["sessions"]
     images = [listed["history_id"], trashed["history_id"], httpx.URL(unlisted["image_url"]).path.rpartition("/")[2]]
-    tasks = [WatchedTasks(service).add(a.id)]
+    tasks = [await submit(a, "secret harbour, later")]
     yield Two(service, a, b, listed, {"image_id": images, "session_id": [session["id"]], "task_id": tasks})
     # Whatever B tried, A has it all.
     assert (await a.client.get("/api/auth/me")).status_code == 200
@@ -236,9 +246,9 @@ async def test_an_export_holds_nothing_of_anothers(two: Two) -> None:
 
 async def test_another_points_are_seen_in_the_pool_alone(two: Two) -> None:
     mine = (await two.b.client.get("/api/quota")).json()
-    assert mine["global"]["used"] == 3
+    assert mine["global"]["used"] == 4
     assert all(mode["used"] == 0 for mode in mine["modes"].values())
-    assert (await two.a.client.get("/api/quota")).json()["modes"]["basic_1k"]["used"] == 3
+    assert (await two.a.client.get("/api/quota")).json()["modes"]["basic_1k"]["used"] == 4
 
 
 async def test_a_signature_opens_its_own_image_until_its_own_end(two: Two) -> None:
