@@ -30,7 +30,7 @@ EVENTS = RedisKey("task:{task_id}:events", "stream: what has happened to a task"
 
 Ending = Literal["completed", "failed", "cancelled"]
 EventType = Literal["started", "progress"] | Ending
-TaskStatus = Literal["pending", "processing"] | Ending
+TaskStatus = Literal["pending", "processing", "completed", "failed", "cancelled"]
 ENDINGS: frozenset[str] = frozenset(get_args(Ending))
 
 # Ids are microseconds of Redis's clock, so that they go on increasing when Redis has lost a stream and begins it anew.

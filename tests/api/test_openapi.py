@@ -41,6 +41,9 @@ OF_EXAMPLES = {
     "register": 201,
     "change_user": 403,
     "mark_favorite": 404,
+    "generate_batch": 202,
+    "start_generation": 202,
+    "retry_task": 404,
 }
 ENDS = {("/api/history/all", "delete"): 1, ("/api/auth/logout", "post"): 2, ("/api/auth/me", "delete"): 3}
 

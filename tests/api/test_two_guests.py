@@ -246,9 +246,9 @@ async def test_an_export_holds_nothing_of_anothers(two: Two) -> None:
 
 async def test_another_points_are_seen_in_the_pool_alone(two: Two) -> None:
     mine = (await two.b.client.get("/api/quota")).json()
-    assert mine["global"]["used"] == 4
+    assert mine["global"]["used"] == 3
     assert all(mode["used"] == 0 for mode in mine["modes"].values())
-    assert (await two.a.client.get("/api/quota")).json()["modes"]["basic_1k"]["used"] == 4
+    assert (await two.a.client.get("/api/quota")).json()["modes"]["basic_1k"]["used"] == 3
 
 
 async def test_a_signature_opens_its_own_image_until_its_own_end(two: Two) -> None:
