@@ -16,6 +16,7 @@ TASKS_AT_ONCE = 64
 POLL_SECONDS = 0.1
 SWEEP_SECONDS = 5.0
 FINISH_SECONDS = 20.0
+LAST_WORDS_SECONDS = 3.0
 # arq's own limit; a task's is kept by the runner.
 NO_LIMIT_SECONDS = 7 * 24 * 3600
 
@@ -60,6 +61,9 @@ class TaskWorker:
         for loop in self._loops:
             loop.cancel()
         await asyncio.wait(self._loops)
+        if self._worker.tasks:
+            # arq still has to tell Redis that these jobs are over.
+            await asyncio.wait(self._worker.tasks.values(), timeout=LAST_WORDS_SECONDS)
         await self._worker.close()
 
     async def _sweep_for_ever(self) -> None:
