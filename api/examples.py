@@ -81,7 +81,7 @@ _ITEM: dict[str, Any] = {
     "history_id": _IMAGE["id"],
     "error": None,
 }
-_TASK: dict[str, Any] = {
+_TASK_READ: dict[str, Any] = {
     "task_id": "task_01kga0000000abcdefghjkmnpq",
     "kind": "generate",
     "status": "processing",
@@ -151,19 +151,19 @@ EXAMPLES: dict[str, Any] = {
     },
     "Envelope_BatchRead_": {
         "success": True,
-        "data": {name: _TASK[name] for name in ("task_id", "status", "total", "completed", "results")},
+        "data": {name: _TASK_READ[name] for name in ("task_id", "status", "total", "completed", "results")},
         "execution_time_ms": 12,
     },
-    "Envelope_TaskRead_": {"success": True, "data": _TASK, "execution_time_ms": 2},
+    "Envelope_TaskRead_": {"success": True, "data": _TASK_READ, "execution_time_ms": 2},
     "Envelope_TasksRead_": {
         "success": True,
-        "data": {"items": [_TASK], "total": 1, "limit": 20, "offset": 0, "has_more": False},
+        "data": {"items": [_TASK_READ], "total": 1, "limit": 20, "offset": 0, "has_more": False},
         "execution_time_ms": 3,
     },
     "Envelope_TaskStartedRead_": {
         "success": True,
         "data": {
-            "task_id": _TASK["task_id"],
+            "task_id": _TASK,
             "status": "pending",
             "poll_url": "https://images.example/api/v1/tasks/task_01kga0000000abcdefghjkmnpq",
             "events_url": "https://images.example/api/v1/tasks/task_01kga0000000abcdefghjkmnpq/events",

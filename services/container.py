@@ -209,6 +209,7 @@ async def _build(settings: Settings, metrics: Metrics, kinds: Sequence[TaskKind]
             limiter=limiter,
             history=history,
             quota=quota,
+            tasks=tasks.service,
             providers=providers,
             threads=_threads(stack, PASSWORD_THREADS, "passwords"),
             github=_github(settings, stack),

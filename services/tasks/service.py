@@ -29,6 +29,7 @@ from services.tasks.runner import vault_context
 # How long a caller who cancels waits for the worker, which stops within a second.
 CANCEL_SECONDS = 3.0
 LOOK_SECONDS = 0.05
+LEAVING_PAGE = 200
 
 
 @dataclass(frozen=True)
@@ -124,16 +125,12 @@ class TaskService:
         Raises NotFound, or WrongState when it has ended otherwise.
         """
         task = await self.get(user_id, task_id)
-        if task.status == "pending":
-            made = await self._ends.broken_off(task, task.results) if task.attempts else task.results
-            await self._ends.end(task, Ending("cancelled", made))
-            task = await self.get(user_id, task_id)
-        if task.has_ended:
-            return _cancelled(task)
-        now = now_ms()
-        if await self._database.write(lambda connection: transitions.request_cancel(connection, task_id, now)):
-            await self._queue.cancel()
-        return _cancelled(await self._until_ended(user_id, task_id))
+        if not task.has_ended:
+            await self._ask_to_cancel(task)
+            task = await self._until_ended(user_id, task_id)
+        if task.has_ended and task.status != "cancelled":
+            raise WrongState(task.status)
+        return task
 
     async def retry(self, task: Task, reservation: Reservation | None, own_key: SecretStr | None) -> Task:
         """A new round of a task that was made ready for it by its kind. Raises WrongState."""
@@ -165,6 +162,24 @@ class TaskService:
         if not gone:
             raise WrongState((await self.get(user_id, task_id)).status)
         await self._events.delete(task_id)
+
+    async def leave(self, user_id: str, heir: str | None) -> bool:
+        """Of somebody who has left: what has ended is their heir's; without one it is forgotten, and what goes on is
+        cancelled. Answers whether nothing is left; to be called again until then.
+        """
+        some = await self._database.read(
+            lambda connection: store.find(connection, store.tasks.c.user_id == user_id, LEAVING_PAGE)
+        )
+        for task in some:
+            if task.has_ended and task.closed_at is None:
+                await self._ends.close(task)
+            elif task.has_ended and heir is None:
+                await self.forget(user_id, task.id)
+            elif not task.has_ended and heir is None:
+                await self._ask_to_cancel(task)
+        if heir is not None:
+            await self._database.write(lambda connection: store.hand_over(connection, user_id, heir))
+        return not await self._database.read(lambda connection: store.remain(connection, user_id))
 
     def _new(self, request: TaskRequest) -> Task:
         now, webhook = now_ms(), request.webhook
@@ -204,6 +219,16 @@ class TaskService:
     def _sealed(self, task_id: str, secret: SecretStr | None) -> str | None:
         return None if secret is None else self._vault.seal(secret, vault_context(task_id))
 
+    async def _ask_to_cancel(self, task: Task) -> None:
+        """At once when it waits; one that runs, by its worker."""
+        if task.status == "pending":
+            made = await self._ends.broken_off(task, task.results) if task.attempts else task.results
+            if await self._ends.end(task, Ending("cancelled", made)) is not None:
+                return
+        now = now_ms()
+        if await self._database.write(lambda connection: transitions.request_cancel(connection, task.id, now)):
+            await self._queue.cancel()
+
     async def _find(self, task_id: str) -> Task | None:
         return await self._database.read(lambda connection: store.get_task(connection, task_id))
 
@@ -222,10 +247,3 @@ def _task_id(call_id: str) -> str:
 
 def _is_recent(task: Task) -> bool:
     return task.created_at > now_ms() - DAY_MS
-
-
-def _cancelled(task: Task) -> Task:
-    """Raises WrongState for a task that has ended otherwise."""
-    if task.has_ended and task.status != "cancelled":
-        raise WrongState(task.status)
-    return task

@@ -132,11 +132,10 @@ def find(connection: Connection, condition: ColumnElement[bool], limit: int) -> 
     return [task_of(row) for row in connection.execute(select(tasks).where(condition).limit(limit))]
 
 
-def delete_closed(connection: Connection, user_id: str, task_id: str | None = None) -> list[str]:
-    """Forget one of a user's tasks, or all of them, of which nothing is to be done any more; answers their ids."""
-    done = and_(tasks.c.user_id == user_id, tasks.c.closed_at.is_not(None))
-    condition = done if task_id is None else and_(done, tasks.c.id == task_id)
-    return list(connection.execute(delete(tasks).where(condition).returning(tasks.c.id)).scalars())
+def delete_closed(connection: Connection, user_id: str, task_id: str) -> bool:
+    """Forget a task of which nothing is to be done any more. False: there is no such task."""
+    done = and_(tasks.c.id == task_id, tasks.c.user_id == user_id, tasks.c.closed_at.is_not(None))
+    return connection.execute(delete(tasks).where(done).returning(tasks.c.id)).one_or_none() is not None
 
 
 def hand_over(connection: Connection, user_id: str, heir: str) -> None:
@@ -147,12 +146,6 @@ def hand_over(connection: Connection, user_id: str, heir: str) -> None:
 
 def remain(connection: Connection, user_id: str) -> bool:
     return connection.execute(select(tasks.c.id).where(tasks.c.user_id == user_id).limit(1)).first() is not None
-
-
-def counts(connection: Connection) -> Sequence[Row[Any]]:
-    """`(status, how many, since when the oldest)` of what has not ended."""
-    asked = select(tasks.c.status, func.count(), func.min(tasks.c.created_at)).where(waiting | running)
-    return connection.execute(asked.group_by(tasks.c.status)).all()
 
 
 def close(connection: Connection, task: Task, now: Milliseconds) -> None:

@@ -2,7 +2,10 @@
 
 import asyncio
 
+import pytest
+
 from benchmarks.gemini_standin import GeminiStandin
+from core.errors import NotFound
 from tests.support.service import RunningService
 from tests.support.waiting import eventually
 from tests.tasks.workers import Workers, cancel, read, submit, submit_batch, until, until_settled
@@ -121,3 +124,16 @@ async def test_one_key_from_many_at_once_makes_one_task(tasks_service: RunningSe
     assert {answer.status_code for answer in answers} <= {202, 409}
     assert (await guest.client.get("/api/v1/tasks")).json()["data"]["total"] == 1
     assert await guest.used() == 1
+
+
+async def test_with_an_account_go_its_tasks(tasks_service: RunningService) -> None:
+    guest, other = await tasks_service.guest(), await tasks_service.guest()
+    task_id = await submit_batch(guest, 3)
+    assert await other.used() == 3
+    assert (await guest.client.delete("/api/auth/me")).status_code == 200
+    assert await other.used() == 0
+    tasks, departures = tasks_service.container.tasks, tasks_service.container.departures
+    assert (await tasks.get(guest.id, task_id)).status == "cancelled"
+    await departures.finish()
+    with pytest.raises(NotFound):
+        await tasks.get(guest.id, task_id)
