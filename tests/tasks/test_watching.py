@@ -71,7 +71,7 @@ async def test_who_comes_after_the_end_gets_the_history_and_the_end(
 async def test_what_happens_is_told_as_it_happens(open_service: OpenService) -> None:
     """By the bell: who only looked now and then would be told after a minute."""
     service = await open_service()
-    tasks, guest = WatchedTasks(service, look_seconds=60), await service.guest()
+    tasks, guest = WatchedTasks(service, look_seconds=60, heartbeat_seconds=60), await service.guest()
     task_id = tasks.add(guest.id)
     async with watching(guest.client, task_id) as events:
         await tasks.start(task_id)

@@ -31,9 +31,9 @@ async def own_redis(tmp_path: Path) -> AsyncIterator[OwnRedis]:
 
 async def test_streams_end_at_once_when_the_server_stops(redis_url: str, empty_database: Path, tmp_path: Path) -> None:
     settings = {"DATA_DIR": str(tmp_path / "data"), "REDIS_URL": redis_url}
-    async with httpx.AsyncClient(timeout=SECONDS) as client:
+    async with asyncio.timeout(SECONDS), httpx.AsyncClient(timeout=SECONDS) as client:
         async with run_service(settings, empty_database) as service:
-            tasks, guest = WatchedTasks(service, look_seconds=60), await service.guest()
+            tasks, guest = WatchedTasks(service, look_seconds=60, heartbeat_seconds=60), await service.guest()
             task_id = tasks.add(guest.id)
             client.base_url = httpx.URL(service.url)
             client.headers["authorization"] = f"Bearer {guest.tokens['access_token']}"

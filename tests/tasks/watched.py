@@ -18,13 +18,19 @@ HEARTBEAT_SECONDS = 0.2
 class WatchedTasks:
     """Takes the place of a service's tasks."""
 
-    def __init__(self, service: RunningService, *, look_seconds: float = LOOK_SECONDS) -> None:
+    def __init__(
+        self,
+        service: RunningService,
+        *,
+        look_seconds: float = LOOK_SECONDS,
+        heartbeat_seconds: float = HEARTBEAT_SECONDS,
+    ) -> None:
         container = service.container
         self.events = TaskEvents(container.redis)
         self._rows: dict[str, tuple[str, TaskSnapshot]] = {}
         streams = TaskStreams(
             self.events, container.channels, self, container.metrics,
-            look_seconds=look_seconds, heartbeat_seconds=HEARTBEAT_SECONDS,
+            look_seconds=look_seconds, heartbeat_seconds=heartbeat_seconds,
         )  # fmt: skip
         tokens = EventTokens(container.event_tokens.signer, self)
         service.app.state.container = replace(container, task_streams=streams, event_tokens=tokens)
