@@ -22,7 +22,7 @@ from services.history.records import BrokenRecord, Record, read_record, write_re
 from services.history.service import HistoryService
 from services.providers.base import SpooledImage
 from services.providers.errors import ProviderUnavailable
-from services.quota.holds import HoldGone
+from services.quota.errors import HoldGone
 from services.quota.models import Reservation
 from services.quota.service import QuotaService
 from services.quota.task_quota import TaskQuota

@@ -7,6 +7,7 @@ can be charged to it, and not after.
 from sqlalchemy import BigInteger, Column, Connection, Index, Integer, String, Table, delete, func, insert, select
 
 from core.clients.database import metadata, take_turn
+from services.quota.errors import HoldGone
 from services.quota.models import QuotaIdentity, Reservation
 
 holds = Table(
@@ -30,10 +31,6 @@ dropped_calls = Table(
     Column("day", String, nullable=False),
     Index("ix_dropped_calls_user_id_day", "user_id", "day"),
 )
-
-
-class HoldGone(Exception):
-    """The task has ended meanwhile: nothing can be charged to it any more."""
 
 
 def add_hold(connection: Connection, reservation: Reservation) -> None:

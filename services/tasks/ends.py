@@ -11,7 +11,7 @@ from core.errors import AppError
 from core.failpoints import FailPoints
 from core.logging import get_logger
 from core.metrics import Metrics
-from services.quota.holds import HoldGone
+from services.quota.errors import HoldGone
 from services.quota.task_quota import TaskQuota
 from services.tasks import store, transitions
 from services.tasks.events import TaskEvents

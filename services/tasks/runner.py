@@ -17,7 +17,7 @@ from core.ids import new_id
 from core.logging import get_logger
 from core.security import Vault
 from services.providers.errors import InvalidApiKey
-from services.quota.holds import HoldGone
+from services.quota.errors import HoldGone
 from services.tasks import transitions
 from services.tasks.ends import TaskEnds, failed, finished
 from services.tasks.errors import TaskLost, TaskTimeout

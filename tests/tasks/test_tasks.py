@@ -2,6 +2,7 @@
 
 import asyncio
 
+from api.schemas.generate import EXAMPLE_IMAGES
 from benchmarks.gemini_standin import GeminiStandin
 from tests.support.service import RunningService
 from tests.support.waiting import eventually
@@ -82,3 +83,33 @@ async def test_cancelling_drops_the_call_and_gives_back_once(
     assert await eventually(dropped, 1)
     await until_settled(guest, 0)
     assert (await cancel(guest, running)).status_code == 200
+
+
+async def test_a_blend_that_nobody_waits_for(tasks_service: RunningService, workers: Workers) -> None:
+    guest = await tasks_service.guest()
+    answer = await guest.client.post(
+        "/api/generate/blend",
+        json={"prompt": "Both as one flag", "images": list(EXAMPLE_IMAGES)},
+        headers={"Prefer": "respond-async"},
+    )
+    assert (answer.status_code, answer.headers["preference-applied"]) == (202, "respond-async"), answer.text
+    assert len(tasks_service.stored("tasks/**/*")) == 2
+    await workers.start()
+    task = await until(guest, answer.json()["data"]["task_id"], "completed", "failed")
+    assert task["status"] == "completed", task
+    await until_settled(guest, 2)
+    assert tasks_service.stored("tasks/**/*") == []
+
+
+async def test_a_size_that_the_model_does_not_make_is_refused_with_those_it_makes(
+    tasks_service: RunningService,
+) -> None:
+    guest = await tasks_service.guest()
+    for wrong in ({"width": 1920, "height": 1080}, {"width": 1000, "height": 700}, {"steps": 20}):
+        answer = await guest.client.post("/api/v1/tasks/generate", json={"params": {"prompt": "x", **wrong}})
+        assert (answer.status_code, answer.json()["error"]["code"]) == (422, "VALIDATION_ERROR")
+    allowed = await guest.client.post(
+        "/api/v1/tasks/generate", json={"params": {"prompt": "x", "width": 1, "height": 1}}
+    )
+    assert "1024x1024" in allowed.json()["error"]["details"]["fields"][0]["allowed"]
+    assert await guest.used() == 0
