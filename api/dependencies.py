@@ -87,15 +87,15 @@ async def admitted(request: Request, services: Container, bearer: HTTPAuthorizat
     """Identify and count in one step; the answer's headers tell what is left."""
     token, counted = access_token(bearer), limit_of(services, limit)
     caller, allowance = await services.accounts.admit(token, counted, address=client_address(request))
-    remember(request, caller)
+    remember(request, caller.user_id)
     request.state.allowance = allowance
     allowance.enforce()
     return caller
 
 
-def remember(request: Request, caller: Caller) -> None:
-    request.state.user_id = caller.user_id
-    bind_contextvars(user_id=caller.user_id)
+def remember(request: Request, user_id: str) -> None:
+    request.state.user_id = user_id
+    bind_contextvars(user_id=user_id)
 
 
 def limit_of(services: Container, name: str) -> Limit:
@@ -123,6 +123,12 @@ async def reading_caller(request: Request, bearer: Bearer) -> Caller:
     return await admitted(request, services_of(request), bearer, "read")
 
 
+async def admit_reader(request: Request, services: Container, user_id: str) -> None:
+    """Count somebody whom something else than their own token stands for like any who reads."""
+    remember(request, user_id)
+    await count_request(request, services, user_id, limit_of(services, "read"))
+
+
 async def making_caller(request: Request, bearer: Bearer) -> Caller | None:
     """A caller, or nobody, on a route that makes something."""
     services = services_of(request)
@@ -139,11 +145,19 @@ async def linked_caller(request: Request, services: Services, bearer: Bearer) ->
         no_other_scheme(request)
         return None
     caller = await services.accounts.authenticate(access_token(bearer), address=client_address(request))
-    remember(request, caller)
+    remember(request, caller.user_id)
+    return caller
+
+
+async def making_user(caller: Annotated[Caller | None, Depends(making_caller)]) -> Caller:
+    """A signed-in caller on a route that makes something."""
+    if caller is None:
+        raise Unauthorized
     return caller
 
 
 CurrentCaller = Annotated[Caller, Depends(reading_caller)]
+MakingUser = Annotated[Caller, Depends(making_user)]
 MakingCaller = Annotated[Caller | None, Depends(making_caller)]
 LinkedCaller = Annotated[Caller | None, Depends(linked_caller)]
 

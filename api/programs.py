@@ -6,6 +6,7 @@ A route there names what it needs by the type of one parameter:
     async def list_models(caller: ApiReader, …)       for accounts and their keys
 
 `…Maker` is for what makes something: a key needs the scope `generate`, and requests count against the lower limit.
+`…Changer` is for what changes something and makes nothing: the same scope, with the limit of what reads.
 Requests made with a key count as its owner's: many keys give nobody more of them.
 """
 
@@ -35,16 +36,15 @@ SERVICE_KEY = APIKeyHeader(
 )
 ServiceKeyHeader = Annotated[str | None, Security(SERVICE_KEY)]
 
-_LIMITS: dict[Scope, str] = {"read": "read", "generate": "default"}
-
 
 class Program:
     """The dependency. Raises Unauthorized; Forbidden for a key without the scope, for a blocked owner, and for guests
     where they may not; RateLimited.
     """
 
-    def __init__(self, scope: Scope, *, guests: bool) -> None:
+    def __init__(self, scope: Scope, limit: str, *, guests: bool) -> None:
         self._scope = scope
+        self._limit = limit
         self._guests = guests
 
     async def __call__(self, request: Request, services: Services, bearer: Bearer, header: ServiceKeyHeader) -> Caller:
@@ -55,16 +55,16 @@ class Program:
         if bearer is None:
             no_other_scheme(request)
             raise Unauthorized
-        caller = await admitted(request, services, bearer, _LIMITS[self._scope])
+        caller = await admitted(request, services, bearer, self._limit)
         if caller.role == "guest" and not self._guests:
             raise Forbidden("accounts_only")
         return caller
 
     async def _by_key(self, request: Request, services: Container, key: str) -> Caller:
         holder = await services.service_keys.authenticate(key, address=client_address(request))
-        remember(request, holder.caller)
+        remember(request, holder.caller.user_id)
         bind_contextvars(service_key_id=holder.caller.service_key_id)
-        await count_request(request, services, holder.caller.user_id, limit_of(services, _LIMITS[self._scope]))
+        await count_request(request, services, holder.caller.user_id, limit_of(services, self._limit))
         if self._scope not in holder.scopes:
             raise Forbidden("scope", scope=self._scope)
         return holder.caller
@@ -83,7 +83,9 @@ def _service_key(header: str | None, token: str | None) -> str | None:
     return token if token is not None and token.startswith(PREFIX) else None
 
 
-TaskReader = Annotated[Caller, Depends(Program("read", guests=True))]
-TaskMaker = Annotated[Caller, Depends(Program("generate", guests=True))]
-ApiReader = Annotated[Caller, Depends(Program("read", guests=False))]
-ApiMaker = Annotated[Caller, Depends(Program("generate", guests=False))]
+read_tasks = Program("read", "read", guests=True)
+TaskReader = Annotated[Caller, Depends(read_tasks)]
+TaskChanger = Annotated[Caller, Depends(Program("generate", "read", guests=True))]
+TaskMaker = Annotated[Caller, Depends(Program("generate", "default", guests=True))]
+ApiReader = Annotated[Caller, Depends(Program("read", "read", guests=False))]
+ApiMaker = Annotated[Caller, Depends(Program("generate", "default", guests=False))]

@@ -26,6 +26,7 @@ from services.history.service import HistoryService
 from services.limits import RateLimiter
 from services.providers.service import ProviderService
 from services.quota.service import QuotaService
+from services.tasks.service import TaskService
 
 ACCESS_TOKEN_SECONDS = 15 * 60
 
@@ -52,6 +53,7 @@ class Neighbours:
     limiter: RateLimiter
     history: HistoryService
     quota: QuotaService
+    tasks: TaskService
     providers: ProviderService
     threads: Executor
     github: GitHubClient | None
@@ -66,6 +68,7 @@ def assemble(settings: Settings, given: Neighbours) -> Accounts:
         database,
         given.history,
         given.quota,
+        given.tasks,
         given.forgetters,
         under_way_seconds=settings.server.request_timeout_seconds + settings.quota.reservation_grace_seconds,
     )

@@ -19,6 +19,7 @@ from services.accounts.sessions import SessionStore
 from services.accounts.users import Departure, departures, get_user, remove_departed, set_left
 from services.history.service import HistoryService
 from services.quota.service import QuotaService
+from services.tasks.service import TaskService
 
 Forget = Callable[[str], Awaitable[None]]
 
@@ -37,6 +38,7 @@ class Departures:
         database: Database,
         history: HistoryService,
         quota: QuotaService,
+        tasks: TaskService,
         forgetters: Sequence[Forget],
         *,
         under_way_seconds: float,
@@ -45,6 +47,7 @@ class Departures:
         self._database = database
         self._history = history
         self._quota = quota
+        self._tasks = tasks
         self._forgetters = tuple(forgetters)
         self._under_way_ms = int(under_way_seconds * 1000)
 
@@ -88,6 +91,7 @@ class Departures:
     async def _settle(self, departure: Departure) -> None:
         await self._sessions.remove_all(departure.user_id)
         heir = await self._heir(departure)
+        await self._tasks.leave(departure.user_id, heir)
         if heir is None:
             await self._history.purge_user(departure.user_id)
         else:
@@ -109,7 +113,10 @@ class Departures:
     async def _is_over(self, departure: Departure) -> bool:
         passed: Milliseconds = now_ms() - departure.left_at
         # The sweep indexes what a dead call has left under its reservation, however late it comes to it.
-        return passed > self._under_way_ms and not await self._quota.is_under_way(departure.user_id)
+        if passed <= self._under_way_ms or await self._quota.is_under_way(departure.user_id):
+            return False
+        # A task may go on for longer than any call.
+        return await self._tasks.leave(departure.user_id, await self._heir(departure))
 
     async def _forget(self, departure: Departure) -> None:
         # Once more, for what came between the first look and the end of the last call.

@@ -30,3 +30,7 @@ class Cooldown(AppError):
 
     def __init__(self, remaining_seconds: float) -> None:
         super().__init__(retry_after=max(1, math.ceil(remaining_seconds)))
+
+
+class HoldGone(Exception):
+    """The task has ended meanwhile: nothing can be charged to it any more. No caller ever sees this."""

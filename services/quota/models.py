@@ -118,6 +118,15 @@ class LedgerTotals:
     by_service_key: dict[str, int]
 
 
+@dataclass(frozen=True)
+class DayBooks:
+    """What the database says of a day at one moment. `charged`: images by reservation; `holds` of tasks that go on."""
+
+    totals: LedgerTotals
+    charged: dict[str, int]
+    holds: tuple[Reservation, ...]
+
+
 def quota_modes(settings: QuotaSettings) -> dict[str, QuotaMode]:
     """The modes by key, with the limits of the mode that TRIAL_QUOTA_MODE names (shares: SPEC section 9)."""
     pool, trial = settings.trial_global_quota, settings

@@ -106,14 +106,28 @@ DISMISS = """
 if redis.call('HGET', KEYS[2], 'state') == 'released' then redis.call('ZREM', KEYS[1], ARGV[1]) end
 """
 
+# KEYS: reservations, reservation.   ARGV: id, lifetime, ttl (s).   One that has ended stays ended.
+EXTEND = (
+    _NOW
+    + """
+if redis.call('HGET', KEYS[2], 'state') ~= 'reserved' then return 0 end
+redis.call('ZADD', KEYS[1], now + tonumber(ARGV[2]), ARGV[1])
+return redis.call('EXPIRE', KEYS[2], ARGV[3])
+"""
+)
+
 # Set a day's counters to what the ledger says, plus what is held and not in the ledger yet.
 # KEYS: global, reservations.   ARGV: JSON {epoch, ttl, pool, user_key, guests_key, service_key, reservation_key
 #   (prefixes), day, users = [{id, mode, count}], guests = [{address, points}], service_keys = [{id, points}],
-#   charged = {reservation id: images in the ledger}}
+#   charged = {reservation id: images in the ledger},
+#   holds = [{id, user_id, guest_address, service_key_id, mode, points, count, made_at}], lifetime}
+# A hold of a task that Redis has lost is put back, as if it had just been reserved.
 # `charged` has the whole day: a reservation made after the epoch was read may be in the ledger by now, and must not
 # count twice. A change since the ledger was read (another epoch, or none after Redis was emptied) makes this a no-op
 # that returns 0.
-REBUILD = """
+REBUILD = (
+    _NOW
+    + """
 local given = cjson.decode(ARGV[1])
 if (tonumber(redis.call('HGET', KEYS[1], 'epoch')) or 0) ~= given.epoch then return 0 end
 local pool = given.pool
@@ -129,6 +143,16 @@ end
 for _, row in ipairs(given.users) do add(given.user_key .. row.id, 'mode:' .. row.mode, row.count) end
 for _, row in ipairs(given.guests) do add(given.guests_key .. row.address, 'points', row.points) end
 for _, row in ipairs(given.service_keys) do add(given.service_key .. row.id, 'points', row.points) end
+for _, hold in ipairs(given.holds) do
+  local key = given.reservation_key .. hold.id
+  if redis.call('EXISTS', key) == 0 then
+    redis.call('HSET', key, 'state', 'reserved', 'mode', hold.mode, 'points', hold.points, 'count', hold.count,
+      'user_id', hold.user_id, 'guest_address', hold.guest_address, 'day', given.day, 'note', '',
+      'made_at', string.format('%.0f', hold.made_at), 'service_key_id', hold.service_key_id)
+    redis.call('EXPIRE', key, given.ttl)
+    redis.call('ZADD', KEYS[2], now + given.lifetime, hold.id)
+  end
+end
 for _, id in ipairs(redis.call('ZRANGE', KEYS[2], 0, -1)) do
   local key = given.reservation_key .. id
   local held = redis.call('HMGET', key, 'mode', 'points', 'count', 'user_id', 'guest_address', 'day', 'state',
@@ -152,3 +176,4 @@ redis.call('HSET', KEYS[1], 'global_used', pool, 'epoch', given.epoch + 1)
 redis.call('EXPIRE', KEYS[1], given.ttl)
 return 1
 """
+)

@@ -2,6 +2,7 @@
 
 import json
 import secrets
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from redis.asyncio import Redis
@@ -9,7 +10,7 @@ from redis.asyncio import Redis
 from core.clients.redis import RedisKey, reply, scan_pages
 from core.clock import Milliseconds, utc_day
 from services.quota import scripts
-from services.quota.models import LedgerTotals, QuotaIdentity, Reservation
+from services.quota.models import DayBooks, QuotaIdentity, Reservation
 
 COUNTER_TTL_SECONDS = 2 * 24 * 3600
 EPOCH_BITS = 48  # Lua counts exactly up to 2^53
@@ -67,6 +68,7 @@ class QuotaStore:
         self._hold = redis.register_script(scripts.HOLD)
         self._settle = redis.register_script(scripts.SETTLE)
         self._dismiss = redis.register_script(scripts.DISMISS)
+        self._extend = redis.register_script(scripts.EXTEND)
         self._rebuild = redis.register_script(scripts.REBUILD)
 
     async def reserve(self, reservation: Reservation, limits: Limits) -> ReserveOutcome:
@@ -113,6 +115,20 @@ class QuotaStore:
 
     async def dismiss(self, reservation: Reservation) -> None:
         await self._dismiss(keys=[RESERVATIONS(), RESERVATION(id=reservation.id)], args=[reservation.id])
+
+    async def extend(self, reservation: Reservation, lifetime: Milliseconds) -> None:
+        """Let a reservation that stands expire later."""
+        await self._extend(
+            keys=[RESERVATIONS(), RESERVATION(id=reservation.id)], args=[reservation.id, lifetime, COUNTER_TTL_SECONDS]
+        )
+
+    async def missing(self, reservations: Sequence[Reservation]) -> list[Reservation]:
+        """Those that Redis does not know."""
+        pipeline = self._redis.pipeline(transaction=False)
+        for reservation in reservations:
+            pipeline.exists(RESERVATION(id=reservation.id))
+        known: list[int] = await pipeline.execute()
+        return [reservation for reservation, there in zip(reservations, known, strict=True) if not there]
 
     async def counters(self, identity: QuotaIdentity, day: str, cooldown_since: Milliseconds | None = None) -> Counters:
         """`cooldown_since`: a generation since then counts as the last one, also where it was another day's."""
@@ -181,11 +197,12 @@ class QuotaStore:
         found = [await self._load(reservation_id) for reservation_id in ids]
         return [reservation for reservation in found if reservation is not None]
 
-    async def rebuild(self, day: str, epoch: int, totals: LedgerTotals, charged: dict[str, int]) -> bool:
+    async def rebuild(self, day: str, epoch: int, books: DayBooks, lifetime: Milliseconds) -> bool:
         """Set the day's counters to the ledger's totals and what is held besides. False: they changed meanwhile.
 
-        `charged`: images in the ledger by reservation, read together with the totals and after `epoch`.
+        `books` was read after `epoch`; `lifetime` is for the holds that Redis has lost.
         """
+        totals = books.totals
         body = {
             "epoch": epoch,
             "ttl": COUNTER_TTL_SECONDS,
@@ -200,7 +217,21 @@ class QuotaStore:
             ],
             "guests": [{"address": address, "points": points} for address, points in totals.by_guest_address.items()],
             "service_keys": [{"id": key_id, "points": points} for key_id, points in totals.by_service_key.items()],
-            "charged": charged,
+            "charged": books.charged,
+            "holds": [
+                {
+                    "id": hold.id,
+                    "user_id": hold.identity.user_id,
+                    "guest_address": hold.identity.guest_address or "",
+                    "service_key_id": hold.identity.service_key_id or "",
+                    "mode": hold.mode,
+                    "points": hold.points,
+                    "count": hold.count,
+                    "made_at": hold.made_at,
+                }
+                for hold in books.holds
+            ],
+            "lifetime": lifetime,
         }
         done = await self._rebuild(keys=[POOL(date=day), RESERVATIONS()], args=[json.dumps(body)])
         return bool(done)

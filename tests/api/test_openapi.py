@@ -42,6 +42,9 @@ OF_EXAMPLES = {
     "register": 201,
     "change_user": 403,
     "mark_favorite": 404,
+    "generate_batch": 202,
+    "start_generation": 202,
+    "retry_task": 404,
 }
 ENDS = {("/api/history/all", "delete"): 1, ("/api/auth/logout", "post"): 2, ("/api/auth/me", "delete"): 3}
 
@@ -288,6 +291,7 @@ async def test_answers_are_what_the_document_says(
     made = await guest.image(include_base64=True)
     values = {"image_id": made["history_id"], "lang": "en", "session_id": "ses_nothing", "user_id": "usr_nothing"}
     values["key_id"] = "key_nothing"
+    values["task_id"] = "task_nothing"
     checked = 0
     # What ends the image, all of them, the account or the session comes last.
     for path, method, operation in sorted(operations, key=lambda entry: (ENDS.get(entry[:2], 0), entry[1] == "delete")):

@@ -20,9 +20,14 @@ from core.settings import load_settings
 from tests.conftest import OpenService
 from tests.support.answers import error_of
 from tests.support.service import Guest, RunningService
+from tests.tasks.workers import submit
 
 OWN_KEY = "AIzaKeyOfGuestAAlone0000000000000000Zq7W"
-NOTHING = {"image_id": "img_01kga0000000abcdefghjkmnpq", "session_id": "ses_01kga0000000abcdefghjkmnpq"}
+NOTHING = {
+    "image_id": "img_01kga0000000abcdefghjkmnpq",
+    "session_id": "ses_01kga0000000abcdefghjkmnpq",
+    "task_id": "task_01kga0000000abcdefghjkmnpq",
+}
 
 # Routes with an id of somebody's in their path: a body that they take.
 WITH_IDS: dict[tuple[str, str], dict[str, Any] | None] = {
@@ -33,10 +38,19 @@ WITH_IDS: dict[tuple[str, str], dict[str, Any] | None] = {
     ("post", "/api/history/{image_id}/favorite"): {"is_favorite": True},
     ("get", "/api/images/{image_id}"): None,
     ("get", "/api/images/{image_id}/thumbnail"): None,
+    ("get", "/api/generate/batch/{task_id}"): None,
+    ("get", "/api/v1/tasks/{task_id}"): None,
+    ("get", "/api/v1/jobs/{task_id}"): None,
+    ("post", "/api/v1/tasks/{task_id}/cancel"): None,
+    ("post", "/api/v1/tasks/{task_id}/retry"): {},
+    ("delete", "/api/v1/tasks/{task_id}"): None,
+    ("get", "/api/v1/tasks/{task_id}/events"): None,
+    ("post", "/api/v1/tasks/{task_id}/events-token"): None,
 }
 # Routes that list or show what is the caller's own.
 LISTS = {
     ("get", "/api/history"),
+    ("get", "/api/v1/tasks"),
     ("get", "/api/auth/sessions"),
     ("get", "/api/auth/me"),
     ("get", "/api/auth/api-key"),
@@ -76,6 +90,8 @@ NOBODYS = {
     ("post", "/api/generate/basic"),
     ("post", "/api/generate/search"),
     ("post", "/api/generate/blend"),
+    ("post", "/api/generate/batch"),
+    ("post", "/api/v1/tasks/generate"),
     ("get", "/api/generate/estimate"),
     ("post", "/api/quota/check"),
     ("get", "/api/health"),
@@ -106,6 +122,7 @@ class Two:
             self.a.tokens["user"]["user_folder_id"],
             "secret harbour",
             *self.ids["image_id"],
+            *self.ids["task_id"],
         ]
 
 
@@ -120,7 +137,8 @@ async def two(open_service: OpenService, gemini: GeminiStandin) -> AsyncIterator
     assert (await a.client.put("/api/auth/api-key", json={"api_key": OWN_KEY})).status_code == 200
     (session,) = (await a.client.get("/api/auth/sessions")).json()["sessions"]
     images = [listed["history_id"], trashed["history_id"], httpx.URL(unlisted["image_url"]).path.rpartition("/")[2]]
-    yield Two(service, a, b, listed, {"image_id": images, "session_id": [session["id"]]})
+    tasks = [await submit(a, "secret harbour, later")]
+    yield Two(service, a, b, listed, {"image_id": images, "session_id": [session["id"]], "task_id": tasks})
     # Whatever B tried, A has it all.
     assert (await a.client.get("/api/auth/me")).status_code == 200
     assert [item["id"] for item in (await a.history())["items"]] == [listed["history_id"]]

@@ -38,8 +38,10 @@ JUDGED = ["task_01", "sent before", "not signed with our secret", "too old"]
 
 
 def snippet(language: str) -> str:
-    (found,) = re.findall(rf"^```{language}\n(.*?)^```$", GUIDE.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
-    return str(found)
+    """The one that verifies."""
+    found = re.findall(rf"^```{language}\n(.*?)^```$", GUIDE.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+    (verifying,) = [str(code) for code in found if "verified(" in code]
+    return verifying
 
 
 @pytest.fixture

@@ -19,6 +19,7 @@ from tests.conftest import OPERATOR_KEY, OpenService
 from tests.support.answers import error_of
 from tests.support.people import set_up_admin
 from tests.support.service import Guest, RunningService
+from tests.tasks.workers import cancel, submit
 
 SEED = 20260131
 LONGEST_IN_ADDRESS = 30_000  # uvicorn itself refuses, as no HTTP, an address over 64 KiB
@@ -32,6 +33,7 @@ NO_LIMITS = {
     "RATE_LIMIT_REQUESTS": "10000000", "GUEST_RATE_PER_HOUR": "10000000", "TRIAL_GLOBAL_QUOTA": "10000000",
     "TRIAL_COOLDOWN_SECONDS": "0", "TRIAL_GUEST_SHARE": "1", "TRIAL_BASIC_1K_LIMIT": "10000000",
     "TRIAL_BASIC_4K_LIMIT": "10000000", "TRIAL_SEARCH_LIMIT": "10000000", "TRIAL_BLEND_LIMIT": "10000000",
+    "TRIAL_BATCH_1K_LIMIT": "10000000", "TRIAL_BATCH_4K_LIMIT": "10000000",
     "LOGIN_RATE_PER_MINUTE": "10000000",
 }  # fmt: skip
 
@@ -190,9 +192,11 @@ async def known_guest(service: RunningService) -> tuple[Guest, dict[str, str]]:
     """A guest, and what of theirs can stand in a path."""
     guest = await service.guest()
     image = await guest.image()
+    task_id = await submit(guest)
+    await cancel(guest, task_id)
     (session,) = (await guest.client.get("/api/auth/sessions")).json()["sessions"]
     ids = {"image_id": image["history_id"], "session_id": session["id"], "user_id": guest.id, "lang": "en"}
-    return guest, ids | {"key_id": "key_01kga0000000abcdefghjkmnpq"}
+    return guest, ids | {"key_id": "key_01kga0000000abcdefghjkmnpq", "task_id": task_id}
 
 
 def sample(found: list[Probe], chance: random.Random) -> list[Probe]:

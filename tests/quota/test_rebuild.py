@@ -9,7 +9,7 @@ from core.clients.redis import reply
 from core.clock import now_ms, utc_day
 from services.quota import ledger
 from services.quota.errors import QuotaExceeded
-from services.quota.models import LedgerTotals, QuotaIdentity, Reservation
+from services.quota.models import DayBooks, QuotaIdentity, Reservation
 from services.quota.store import POOL, RESERVATIONS, QuotaStore
 from tests.quota.conftest import OpenParts
 from tests.support.parts import Counted, Parts
@@ -17,10 +17,12 @@ from tests.support.parts import Counted, Parts
 ADDRESS = "203.0.113.7"
 SEED = 20260131
 
+LIFETIME_MS = 60_000
 
-async def read_ledger(parts: Parts, day: str) -> tuple[LedgerTotals, dict[str, int]]:
+
+async def read_ledger(parts: Parts, day: str) -> DayBooks:
     return await parts.container.database.read(
-        lambda connection: (ledger.day_totals(connection, day), ledger.day_charges(connection, day))
+        lambda connection: DayBooks(ledger.day_totals(connection, day), ledger.day_charges(connection, day), ())
     )
 
 
@@ -132,9 +134,9 @@ async def test_made_and_charged_while_the_ledger_is_read_counts_once(parts: Part
     epoch = await store.epoch(day)
     held = await parts.reserve("usr_b")
     await parts.charge(held)
-    totals, charged = await read_ledger(parts, day)
+    books = await read_ledger(parts, day)
 
-    await store.rebuild(day, epoch, totals, charged)
+    await store.rebuild(day, epoch, books, LIFETIME_MS)
     await parts.quota.commit(held)
 
     assert await parts.counters(day) == await parts.ledger(day)
@@ -143,11 +145,11 @@ async def test_made_and_charged_while_the_ledger_is_read_counts_once(parts: Part
 async def test_settled_after_the_ledger_was_read_makes_the_rebuild_start_over(parts: Parts) -> None:
     store, held = QuotaStore(parts.redis), await parts.reserve("usr_a")
     epoch = await store.epoch(held.day)
-    totals, charged = await read_ledger(parts, held.day)
+    books = await read_ledger(parts, held.day)
     await parts.charge(held)
     await parts.quota.commit(held)
 
-    assert not await store.rebuild(held.day, epoch, totals, charged)
+    assert not await store.rebuild(held.day, epoch, books, LIFETIME_MS)
     assert await parts.counters(held.day) == await parts.ledger(held.day)
 
 
@@ -155,24 +157,24 @@ async def test_settled_on_an_unknown_day_makes_the_rebuild_start_over(parts: Par
     store, held = QuotaStore(parts.redis), await parts.reserve("usr_a")
     await parts.redis.delete(POOL(date=held.day))
     epoch = await store.epoch(held.day)
-    totals, charged = await read_ledger(parts, held.day)
+    books = await read_ledger(parts, held.day)
     await parts.charge(held)
     await parts.quota.commit(held)
 
-    assert not await store.rebuild(held.day, epoch, totals, charged)
+    assert not await store.rebuild(held.day, epoch, books, LIFETIME_MS)
     assert await parts.counters(held.day) == await parts.ledger(held.day)
 
 
 async def test_redis_emptied_after_the_ledger_was_read_makes_the_rebuild_start_over(parts: Parts) -> None:
     store, day = QuotaStore(parts.redis), utc_day(now_ms())
     epoch = await store.epoch(day)
-    totals, charged = await read_ledger(parts, day)
+    books = await read_ledger(parts, day)
     await delivered(parts)
     await parts.redis.flushall()
 
-    assert not await store.rebuild(day, epoch, totals, charged)
+    assert not await store.rebuild(day, epoch, books, LIFETIME_MS)
     await store.epoch(day)  # another process begins a rebuild of its own
-    assert not await store.rebuild(day, epoch, totals, charged)
+    assert not await store.rebuild(day, epoch, books, LIFETIME_MS)
     assert (await parts.counters(day)).pool == 1
 
 

@@ -77,7 +77,7 @@ class Parts:
 
     async def store(self, reservation: Reservation) -> Record:
         """Bytes and record."""
-        return await self.keeper.store(draft(reservation), self._spooled(), reservation)
+        return await self.keeper.store(draft(reservation), self._spooled(), reservation.note, reservation)
 
     async def charge(self, reservation: Reservation, index: int = 0) -> None:
         """One image of a reservation into the ledger."""
