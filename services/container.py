@@ -213,7 +213,7 @@ async def _build(settings: Settings, metrics: Metrics, kinds: Sequence[TaskKind]
         ),
     )
     recovery = Recovery(quota, task_quota, keeper, metrics)
-    entering = Entering(storage, history, quota, OwnerRegistry(database), fail_points)
+    entering = Entering(storage, history, quota, tasks.service, OwnerRegistry(database), fail_points)
     limiter = RateLimiter(redis, metrics)
     accounts = assemble(
         settings,
@@ -256,7 +256,9 @@ async def _build(settings: Settings, metrics: Metrics, kinds: Sequence[TaskKind]
         references=ReferenceService(spool, settings.storage, files, pixels),
         generation=generation,
         recovery=recovery,
-        reindexer=Reindexer(storage, history, quota, recovery, entering, call_lifetime_seconds=call_lifetime),
+        reindexer=Reindexer(
+            storage, history, quota, recovery, entering, tasks.service, call_lifetime_seconds=call_lifetime
+        ),
         history=history,
         history_export=history_export,
         retention=Retention(database, remover, clearings, Lease(redis, LOCK()), settings.storage, metrics, fail_points),

@@ -3,14 +3,14 @@
 import asyncio
 import contextlib
 import math
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from dataclasses import dataclass
 
 from pydantic import SecretStr
 from sqlalchemy.exc import IntegrityError
 
 from core.clients.database import Database
-from core.clock import DAY_MS, now_ms
+from core.clock import DAY_MS, Milliseconds, now_ms
 from core.errors import InternalError, NotFound
 from core.ids import derived_id, new_id
 from core.paging import Page
@@ -180,6 +180,14 @@ class TaskService:
         if heir is not None:
             await self._database.write(lambda connection: store.hand_over(connection, user_id, heir))
         return not await self._database.read(lambda connection: store.remain(connection, user_id))
+
+    async def closed_among(self, task_ids: Collection[str]) -> dict[str, bool]:
+        """Those of these tasks that there are, whosever they are, and whether all is over with them."""
+        return await self._database.read(lambda connection: store.closed_among(connection, task_ids))
+
+    async def oldest_open(self) -> Milliseconds | None:
+        """When the oldest of all tasks was made that may still store or remove something."""
+        return await self._database.read(store.oldest_open)
 
     def _new(self, request: TaskRequest) -> Task:
         now, webhook = now_ms(), request.webhook

@@ -1,6 +1,6 @@
 """The table of tasks, and what is read of it. Its changes of state are in `transitions`."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import orjson
@@ -146,6 +146,19 @@ def hand_over(connection: Connection, user_id: str, heir: str) -> None:
 
 def remain(connection: Connection, user_id: str) -> bool:
     return connection.execute(select(tasks.c.id).where(tasks.c.user_id == user_id).limit(1)).first() is not None
+
+
+def closed_among(connection: Connection, task_ids: Collection[str]) -> dict[str, bool]:
+    """Those of these that there are, and of which nothing is to be done any more."""
+    rows = connection.execute(select(tasks.c.id, tasks.c.closed_at).where(tasks.c.id.in_(task_ids)))
+    return {task_id: closed_at is not None for task_id, closed_at in rows}
+
+
+def oldest_open(connection: Connection) -> Milliseconds | None:
+    """When the oldest task was made of which something is still to be done."""
+    asked = select(func.min(tasks.c.created_at)).where(tasks.c.closed_at.is_(None))
+    oldest: Milliseconds | None = connection.execute(asked).scalar_one()
+    return oldest
 
 
 def close(connection: Connection, task: Task, now: Milliseconds) -> None:
