@@ -14,6 +14,7 @@ from sqlalchemy import Connection, func, select
 from benchmarks.gemini_standin import GeminiStandin
 from services.history.records import read_record
 from services.history.store import images
+from services.quota.holds import holds
 from services.quota.ledger import charges
 from tests.conftest import OPERATOR_KEY, OpenService
 from tests.support.answers import error_of
@@ -241,12 +242,14 @@ async def everything_adds_up(service: RunningService) -> None:
     """Each object has its record and its row, each row its object; what was charged is what counts as used.
 
     What was finally deleted was charged as well. What an odd `X-API-Key` paid for was not: many a text may be a key.
+    Tasks that wait hold their points.
     """
 
     def rows(connection: Connection) -> tuple[set[str], set[str], int]:
         keys = connection.execute(select(images.c.key)).scalars()
         charged = connection.execute(select(charges.c.image_id)).scalars()
-        return set(keys), set(charged), connection.execute(select(func.sum(charges.c.points))).scalar_one()
+        sums = [connection.execute(select(func.sum(table.c.points))).scalar_one() for table in (charges, holds)]
+        return set(keys), set(charged), sum(points or 0 for points in sums)
 
     keys, charged, points = await service.container.database.read(rows)
     paths = {path.relative_to(service.storage_dir).as_posix(): path for path in service.stored("u*/**/*")}

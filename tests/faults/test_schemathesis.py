@@ -34,6 +34,8 @@ HELD = (
     "not_a_server_error", "status_code_conformance", "content_type_conformance", "response_schema_conformance",
     "response_headers_conformance", "negative_data_rejection", "allow_header_conformance",
 )  # fmt: skip
+# Their schema is of the whole stream; Schemathesis holds each event against it.
+STREAMS = {"watch_task"}
 ADMINS = {"list_users", "change_user"}
 ACCOUNTS = {"list_service_keys", "create_service_key", "revoke_service_key"}
 ROOT = Person(4711, "root")
@@ -76,7 +78,8 @@ class Known:
 
 def fuzz(operation: Operation, known: Known, examples: int) -> Counter[int]:
     """Statuses that were answered. Raises what the checks find, with the request that shows it."""
-    checks: Any = [CHECKS.get_one(name) for name in HELD]
+    left_out = {"response_schema_conformance"} if operation_id(operation) in STREAMS else set[str]()
+    checks: Any = [CHECKS.get_one(name) for name in HELD if name not in left_out]
     seen: Counter[int] = Counter()
     with requests.Session() as session:
         session.headers["Authorization"] = f"Bearer {known.token}"
