@@ -93,7 +93,7 @@ _ITEM: dict[str, Any] = {
     "error": None,
 }
 _TASK_READ: dict[str, Any] = {
-    "task_id": "task_01kga0000000abcdefghjkmnpq",
+    "task_id": _TASK,
     "kind": "generate",
     "status": "processing",
     "progress": 50,

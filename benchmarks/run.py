@@ -16,6 +16,8 @@ from benchmarks.report import Table, as_json, summary
 from benchmarks.s3_sink import S3Sink
 from benchmarks.scenarios import SCENARIOS, Bench
 from benchmarks.targets import TargetName
+from migrations.upgrade import upgrade
+from tests.support.postgresql import running_postgres
 
 _ROUNDS = 5
 
@@ -28,6 +30,8 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, help=f"rounds of each (default: {_ROUNDS}, with --quick 1)")
     parser.add_argument("--decoder", choices=sorted(DECODERS), default="base64", help="what the floor decodes with")
     parser.add_argument("--s3", action="store_true", help="images go into a bucket; the floor puts its own there too")
+    parser.add_argument("--postgresql", action="store_true", help="ours over a PostgreSQL server of this run's own")
+    parser.add_argument("--processes", type=int, default=1, help="API processes of each server (default: 1)")
     parser.add_argument(
         "--distinct-prompts",
         action="store_true",
@@ -49,6 +53,10 @@ def main() -> int:
         folder = Path(stack.enter_context(TemporaryDirectory(prefix="benchmark-")))
         standin = stack.enter_context(GeminiStandin())
         s3 = stack.enter_context(S3Sink()).url if arguments.s3 else ""
+        environment = dict(setting.split("=", 1) for setting in arguments.env)
+        if arguments.postgresql:
+            environment["DATABASE_URL"] = stack.enter_context(running_postgres()).url("postgres")
+            upgrade(environment["DATABASE_URL"])
         bench = Bench(
             folder=folder,
             standin=standin,
@@ -57,8 +65,9 @@ def main() -> int:
             quick=arguments.quick,
             decoder=arguments.decoder,
             distinct_prompts=arguments.distinct_prompts,
-            our_environment=dict(setting.split("=", 1) for setting in arguments.env),
+            our_environment=environment,
             s3=s3,
+            processes=arguments.processes,
         )
         print(describe_machine())
         print(f"rounds: {bench.rounds}, floor decodes with {bench.decoder}")

@@ -22,7 +22,10 @@ _MIB = 1 << 20
 
 @dataclass(slots=True)
 class Bench:
-    """The run's options, its upstream, and what went wrong so far. `s3`: the endpoint of the bucket, or empty.
+    """The run's options, its upstream, and what went wrong so far.
+
+    `s3`: the endpoint of the bucket, or empty. `processes`: how many API processes each server has, where the scenario
+    leaves it open.
 
     Below `folder` the servers write; nothing there is removed before the run is over. With ext4 each new file of the
     minutes after a removal looks past all inodes that went, which costs its maker up to a quarter of an image's CPU.
@@ -37,13 +40,14 @@ class Bench:
     distinct_prompts: bool
     our_environment: dict[str, str]
     s3: str
+    processes: int = 1
     errors: list[str] = field(default_factory=list)
     our_token: str | None = None
 
-    def in_turn(self, table: Table, measure: Callable[[Target], None], workers: Sequence[int] = (1,)) -> None:
+    def in_turn(self, table: Table, measure: Callable[[Target], None], workers: Sequence[int] = ()) -> None:
         """Calls `measure` with every server, A B A B …, each freshly started and warmed up by a few generations."""
         area = table.title.partition(":")[0]
-        for number, count, name in product(range(1, self.rounds + 1), workers, self.targets):
+        for number, count, name in product(range(1, self.rounds + 1), workers or (self.processes,), self.targets):
             print(f"{area}: {name}, round {number} of {self.rounds}", file=sys.stderr)
             with self._target(name, count) as target:
                 self.run(self.generations(target, 2, 6))
@@ -70,6 +74,10 @@ class Bench:
             raise RuntimeError(f"no request succeeded: {self.errors[-1]}")
         return result
 
+    @property
+    def servers(self) -> str:
+        return "one process each" if self.processes == 1 else f"{self.processes} processes each"
+
     def count(self, full: int, quick: int) -> int:
         return quick if self.quick else full
 
@@ -78,7 +86,7 @@ def generate(bench: Bench) -> list[Table]:
     """Upstream at 0 ms: throughput, latency, CPU and memory at 1, 10 and 50 at once; what our steps cost."""
     bench.standin.configure(image_bytes=_IMAGE_BYTES)
     place = "a bucket" if bench.s3 else "local files"
-    table = Table(f"generate: upstream at 0 ms, 1.76 MB image, {place}, one process each")
+    table = Table(f"generate: upstream at 0 ms, 1.76 MB image, {place}, {bench.servers}")
     steps = Table("steps: mean wall time of each step of ours, 1 at once")
     requests = {1: bench.count(60, 20), 10: bench.count(150, 50), _MANY: bench.count(250, 100)}
 
@@ -108,7 +116,8 @@ def _generate_at(bench: Bench, table: Table, target: Target, concurrency: int, n
     for role, seconds in used.items():
         table.add(f"CPU an image, {at_once}, {role} beside it", "ms", name, seconds * 1000 / number)
     if concurrency == _MANY:
-        table.add(f"peak memory, {at_once}", "MiB", name, target.processes.peaks()[API_ROLE] / _MIB, is_bar=True)
+        peak = target.processes.peaks()[API_ROLE] / target.workers
+        table.add(f"peak memory a process, {at_once}", "MiB", name, peak / _MIB, is_bar=True)
 
 
 def _add_steps(table: Table, target: Target, before: dict[str, tuple[float, float]]) -> None:
@@ -145,15 +154,17 @@ def latency(bench: Bench) -> list[Table]:
 
 def memory(bench: Bench) -> list[Table]:
     """20 images of 15 MB at once."""
-    table = Table("memory: 20 images of 15 MB (4K) at once, one process each")
+    table = Table(f"memory: 20 images of 15 MB (4K) at once, {bench.servers}")
     bench.standin.configure(image_bytes=_IMAGE_BYTES)
 
     def measure(target: Target) -> None:
         bench.standin.configure(image_bytes=_LARGE_IMAGE_BYTES)
         target.processes.reset_peaks()
-        table.add("memory before", "MiB", target.name, target.processes.peaks()[API_ROLE] / _MIB)
+        before = target.processes.peaks()[API_ROLE] / target.workers
+        table.add("memory a process before", "MiB", target.name, before / _MIB)
         bench.run(bench.generations(target, 20, 20, "4K"))
-        table.add("peak memory", "MiB", target.name, target.processes.peaks()[API_ROLE] / _MIB, is_bar=True)
+        peak = target.processes.peaks()[API_ROLE] / target.workers
+        table.add("peak memory a process", "MiB", target.name, peak / _MIB, is_bar=True)
         bench.standin.configure(image_bytes=_IMAGE_BYTES)
 
     bench.in_turn(table, measure)
@@ -184,7 +195,7 @@ def processes(bench: Bench) -> list[Table]:
 def reads(bench: Bench) -> list[Table]:
     """Signed-in reads of ours against a route that only checks the token."""
     bench.standin.configure(image_bytes=_IMAGE_BYTES)
-    table = Table("reads: 10 at once, one process each; the floor only checks the same JWT")
+    table = Table(f"reads: 10 at once, {bench.servers}; the floor only checks the same JWT")
     seconds = float(bench.count(4, 2))
 
     def measure(target: Target) -> None:
