@@ -13,6 +13,7 @@ from services.quota.service import QuotaService
 from services.reindex.models import Entry, Run
 from services.storage.base import Storage
 from services.storage.errors import ObjectNotFound
+from services.tasks.service import TaskService
 
 
 class Entering:
@@ -21,17 +22,22 @@ class Entering:
         storage: Storage,
         history: HistoryService,
         quota: QuotaService,
+        tasks: TaskService,
         owners: OwnerRegistry,
         fail_points: FailPoints,
     ) -> None:
         self._storage = storage
         self._history = history
         self._quota = quota
+        self._tasks = tasks
         self._owners = owners
         self._fail_points = fail_points
 
     async def enter(self, entries: Sequence[Entry], run: Run) -> None:
-        """Images that have no row, each with its charge. One that has its charge already was deleted for good."""
+        """Images that have no row, each with its charge. One that has its charge already was deleted for good, and one
+        of a task that is known is that task's, which charges what it delivers and removes all else.
+        """
+        entries = await self._without_tasks(entries, run)
         charged = await self._quota.charged_among([entry.image.id for entry in entries])
         for entry in entries:
             if entry.image.id in charged:
@@ -48,6 +54,19 @@ class Entering:
         run.report.accounts |= owners.new
         for entry in fresh:
             await self._enter(entry, owners.ids[_claim(entry)], run)
+
+    async def _without_tasks(self, entries: Sequence[Entry], run: Run) -> list[Entry]:
+        known = await self._tasks.closed_among({entry.image.task_id for entry in entries if entry.image.task_id})
+        free = list[Entry]()
+        for entry in entries:
+            is_over = known.get(entry.image.task_id or "")
+            if is_over is None:
+                free.append(entry)
+            elif is_over:
+                run.report.found_odd("task_over", entry.image.key)
+            else:
+                run.report.under_way += 1
+        return free
 
     async def _enter(self, entry: Entry, user_id: str, run: Run) -> None:
         image, charge = replace(entry.image, user_id=user_id), _charge(entry, user_id)

@@ -16,7 +16,7 @@ MAY_IMPORT = {
 }
 HTTP_FRAMEWORKS = {"fastapi", "starlette", "uvicorn"}
 # Modules of a domain that only the domain itself and the composition root may know.
-PRIVATE_MODULES = {"store", "scripts", "sessions", "users", "ledger"}
+PRIVATE_MODULES = {"store", "scripts", "holds", "sessions", "users", "ledger"}
 COMPOSITION_ROOT = "services/container.py"
 FEWEST_IMPORTS = 300
 
