@@ -68,7 +68,7 @@ def main() -> int:
     # What stands by now stays: the collector need not look at it again and again.
     gc.freeze()
     gc.enable()
-    api_server = ApiServer(config, app)
+    api_server = ApiServer(config, app, is_alone=server.web_concurrency == 1)
     api_server.run(sockets=inherited)
     return 0 if api_server.started else START_FAILURE
 
