@@ -38,11 +38,7 @@ class Entering:
         of a task that is known is that task's, which charges what it delivers and removes all else.
         """
         entries = await self._without_tasks(entries, run)
-        charged = await self._quota.charged_among([entry.image.id for entry in entries])
-        for entry in entries:
-            if entry.image.id in charged:
-                run.report.found_odd("deleted", entry.image.key)
-        fresh = [entry for entry in entries if entry.image.id not in charged]
+        fresh = await self._uncharged(entries, run)
         claims = _claims(fresh)
         if run.dry_run:
             run.report.accounts |= (await self._owners.find(claims)).new
@@ -54,6 +50,17 @@ class Entering:
         run.report.accounts |= owners.new
         for entry in fresh:
             await self._enter(entry, owners.ids[_claim(entry)], run)
+
+    async def _uncharged(self, entries: Sequence[Entry], run: Run) -> list[Entry]:
+        charged = await self._quota.charged_among([entry.image.id for entry in entries])
+        delivered = [entry.image.key for entry in entries if entry.image.id in charged]
+        # Another run, or its call, may have entered it since we looked.
+        there = await self._history.indexed_among(delivered) if delivered else set[str]()
+        run.report.there += len(there)
+        for key in delivered:
+            if key not in there:
+                run.report.found_odd("deleted", key)
+        return [entry for entry in entries if entry.image.id not in charged]
 
     async def _without_tasks(self, entries: Sequence[Entry], run: Run) -> list[Entry]:
         known = await self._tasks.closed_among({entry.image.task_id for entry in entries if entry.image.task_id})
