@@ -13,6 +13,7 @@ from setproctitle import setproctitle
 
 from api.head_limit import HeadLimit
 from api.main import create_app
+from api.server import ApiServer
 from core.logging import configure_logging
 from core.metrics import Metrics
 from core.settings import SettingsError, load_settings
@@ -67,9 +68,9 @@ def main() -> int:
     # What stands by now stays: the collector need not look at it again and again.
     gc.freeze()
     gc.enable()
-    uvicorn_server = uvicorn.Server(config)
-    uvicorn_server.run(sockets=inherited)
-    return 0 if uvicorn_server.started else START_FAILURE
+    api_server = ApiServer(config, app, is_alone=server.web_concurrency == 1)
+    api_server.run(sockets=inherited)
+    return 0 if api_server.started else START_FAILURE
 
 
 if __name__ == "__main__":

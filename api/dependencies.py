@@ -15,6 +15,7 @@ from api.context import container_of, services_of
 from api.lean_route import only_documented
 from core.errors import Forbidden, Unauthorized
 from services.accounts.models import Caller
+from services.accounts.service_keys import PREFIX
 from services.container import Container
 from services.limits import Limit
 from services.providers.errors import InvalidApiKey
@@ -24,7 +25,6 @@ MAX_KNOWN_ADDRESSES = 4096
 GUEST_IPV6_PREFIX = 64
 _SANE_KEY = re.compile(r"[\x21-\x7e]{10,200}")
 _PLAIN_HOST = re.compile(r"[A-Za-z0-9.-]+(:\d+)?")
-_SERVICE_KEY_PREFIX = "nbk_"
 
 BEARER = HTTPBearer(auto_error=False, scheme_name="bearer", description="access token of /api/auth")
 _own_key_says = "the caller's own Google key"
@@ -76,21 +76,30 @@ def _sent_to(request: Request) -> str:
 BaseUrl = Annotated[str, Depends(base_url)]
 
 
-async def _admitted(request: Request, services: Container, token: str, limit: str) -> Caller:
+def access_token(bearer: HTTPAuthorizationCredentials) -> str:
+    """Raises Unauthorized for a service key, which is for programs and their routes alone."""
+    if bearer.credentials.startswith(PREFIX):
+        raise Unauthorized("service_keys_open_api_v1_alone")
+    return bearer.credentials
+
+
+async def admitted(request: Request, services: Container, bearer: HTTPAuthorizationCredentials, limit: str) -> Caller:
     """Identify and count in one step; the answer's headers tell what is left."""
-    caller, allowance = await services.accounts.admit(token, _limit(services, limit), address=client_address(request))
-    _remember(request, caller)
+    token, counted = access_token(bearer), limit_of(services, limit)
+    caller, allowance = await services.accounts.admit(token, counted, address=client_address(request))
+    remember(request, caller.user_id)
     request.state.allowance = allowance
     allowance.enforce()
     return caller
 
 
-def _remember(request: Request, caller: Caller) -> None:
-    request.state.user_id = caller.user_id
-    bind_contextvars(user_id=caller.user_id)
+def remember(request: Request, user_id: str) -> None:
+    request.state.user_id = user_id
+    bind_contextvars(user_id=user_id)
 
 
-def _limit(services: Container, name: str) -> Limit:
+def limit_of(services: Container, name: str) -> Limit:
+    """`read`, or `default` for what makes something."""
     return Limit(name, services.settings.server.rate_limit_requests * (READS_PER_WRITE if name == "read" else 1))
 
 
@@ -111,7 +120,13 @@ async def reading_caller(request: Request, bearer: Bearer) -> Caller:
     if bearer is None:
         no_other_scheme(request)
         raise Unauthorized
-    return await _admitted(request, services_of(request), bearer.credentials, "read")
+    return await admitted(request, services_of(request), bearer, "read")
+
+
+async def admit_reader(request: Request, services: Container, user_id: str) -> None:
+    """Count somebody whom something else than their own token stands for like any who reads."""
+    remember(request, user_id)
+    await count_request(request, services, user_id, limit_of(services, "read"))
 
 
 async def making_caller(request: Request, bearer: Bearer) -> Caller | None:
@@ -119,9 +134,9 @@ async def making_caller(request: Request, bearer: Bearer) -> Caller | None:
     services = services_of(request)
     if bearer is None:
         no_other_scheme(request)
-        await count_request(request, services, client_address(request), _limit(services, "default"))
+        await count_request(request, services, client_address(request), limit_of(services, "default"))
         return None
-    return await _admitted(request, services, bearer.credentials, "default")
+    return await admitted(request, services, bearer, "default")
 
 
 async def linked_caller(request: Request, services: Services, bearer: Bearer) -> Caller | None:
@@ -129,12 +144,20 @@ async def linked_caller(request: Request, services: Services, bearer: Bearer) ->
     if bearer is None:
         no_other_scheme(request)
         return None
-    caller = await services.accounts.authenticate(bearer.credentials, address=client_address(request))
-    _remember(request, caller)
+    caller = await services.accounts.authenticate(access_token(bearer), address=client_address(request))
+    remember(request, caller.user_id)
+    return caller
+
+
+async def making_user(caller: Annotated[Caller | None, Depends(making_caller)]) -> Caller:
+    """A signed-in caller on a route that makes something."""
+    if caller is None:
+        raise Unauthorized
     return caller
 
 
 CurrentCaller = Annotated[Caller, Depends(reading_caller)]
+MakingUser = Annotated[Caller, Depends(making_user)]
 MakingCaller = Annotated[Caller | None, Depends(making_caller)]
 LinkedCaller = Annotated[Caller | None, Depends(linked_caller)]
 
@@ -146,12 +169,22 @@ async def reading_admin(caller: CurrentCaller) -> Caller:
     return caller
 
 
+async def reading_account(caller: CurrentCaller) -> Caller:
+    """Raises Forbidden for a guest."""
+    if caller.role == "guest":
+        raise Forbidden("accounts_only")
+    return caller
+
+
 Admin = Annotated[Caller, Depends(reading_admin)]
+AccountHolder = Annotated[Caller, Depends(reading_account)]
 
 
 def checked_key(key: str) -> SecretStr:
     """A Google key. Raises InvalidApiKey for what cannot be one, so that it is never sent anywhere."""
-    if key.startswith(_SERVICE_KEY_PREFIX) or not _SANE_KEY.fullmatch(key):
+    if key.startswith(PREFIX):
+        raise InvalidApiKey("a service key", reason="service_keys_open_api_v1_alone")
+    if not _SANE_KEY.fullmatch(key):
         raise InvalidApiKey("not a Google key by its form")
     return SecretStr(key)
 

@@ -31,6 +31,7 @@ from core.errors import (
 from core.logging import get_logger
 from i18n.translate import Language, Translations
 from services.generation.service import ClientGone
+from services.tasks.models import TaskError
 
 MAX_NAME_CHARACTERS = 100
 MAX_PROBLEMS = 50  # a caller may send thousands of unknown fields; the answer need not list them all
@@ -75,21 +76,26 @@ def install_error_handlers(app: FastAPI) -> None:
 
 def render_error(request: Request, error: AppError) -> Response:
     """The one shape of all errors, in the language of the caller."""
-    translations = translations_of(request)
-    language = translations.choose(request.headers.get("accept-language"))
-    details = _localised_details(error, translations, language)
-    message = translations.text(language, f"errors.api.{error.type}", details)
-    body = ErrorResponse(
-        success=False,
-        error=ErrorBody(code=error.code, message=message, type=error.type, details=details),
-        request_id=request_id_of(request),
-    )
+    language = _language(request)
+    body = ErrorResponse(success=False, error=error_body(request, error), request_id=request_id_of(request))
     headers: dict[str, str] = {"content-language": language}
     if error.retry_after is not None:
         headers["retry-after"] = str(error.retry_after)
     if error.status == HTTPStatus.UNAUTHORIZED:
         headers["www-authenticate"] = "Bearer"
     return Response(orjson.dumps(body.model_dump()), error.status, headers, media_type="application/json")
+
+
+def error_body(request: Request, error: AppError | TaskError) -> ErrorBody:
+    """An error in the language of the caller; one that a task has kept like one that was just raised."""
+    translations, language = translations_of(request), _language(request)
+    details = _localised_details(error, translations, language)
+    message = translations.text(language, f"errors.api.{error.type}", details)
+    return ErrorBody(code=error.code, message=message, type=error.type, details=details)
+
+
+def _language(request: Request) -> Language:
+    return translations_of(request).choose(request.headers.get("accept-language"))
 
 
 def errors(*classes: type[AppError]) -> dict[int | str, dict[str, Any]]:
@@ -109,7 +115,7 @@ def errors(*classes: type[AppError]) -> dict[int | str, dict[str, Any]]:
     }
 
 
-def _localised_details(error: AppError, translations: Translations, language: Language) -> dict[str, Any]:
+def _localised_details(error: AppError | TaskError, translations: Translations, language: Language) -> dict[str, Any]:
     details: dict[str, Any] = dict(error.details)
     if "fields" in details:
         details["fields"] = [

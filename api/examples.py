@@ -55,6 +55,59 @@ _QUOTA: dict[str, Any] = {
     "resets_at": "2026-02-01T00:00:00.000Z",
 }
 
+_SERVICE_KEY: dict[str, Any] = {
+    "id": "key_01kga0000000abcdefghjkmnpq",
+    "name": "nightly posters",
+    "masked": "nbk_****x4Tg",
+    "scopes": ["generate", "read"],
+    "expires_at": None,
+    "daily_points": 10,
+    "created_at": _TIME,
+    "last_used_at": None,
+}
+
+_TASK = "task_01kga0000000abcdefghjkmnpq"
+
+# What a stream of events looks like.
+EVENTS = f"""retry: 2000
+
+id: 1769860800000000417
+event: progress
+data: {{"task_id":"{_TASK}","type":"progress","percent":40,"message":"","timestamp":"{_TIME}","data":{{}}}}
+
+event: heartbeat
+data: {{"task_id":"{_TASK}","type":"heartbeat","percent":40,"message":"","timestamp":"{_TIME}","data":{{}}}}
+
+"""
+
+_ITEM: dict[str, Any] = {
+    "index": 0,
+    "status": "completed",
+    "image_url": _IMAGE["image_url"],
+    "thumbnail_url": _IMAGE["thumbnail_url"],
+    "mime_type": "image/png",
+    "width": 1376,
+    "height": 768,
+    "duration": 8.214,
+    "history_id": _IMAGE["id"],
+    "error": None,
+}
+_TASK_READ: dict[str, Any] = {
+    "task_id": _TASK,
+    "kind": "generate",
+    "status": "processing",
+    "progress": 50,
+    "total": 2,
+    "completed": 1,
+    "results": [_ITEM],
+    "error": None,
+    "client_job_id": "order-17",
+    "created_at": _TIME,
+    "started_at": _TIME,
+    "completed_at": None,
+    "attempts": 1,
+}
+
 # By the name of the schema.
 EXAMPLES: dict[str, Any] = {
     "AuthConfigRead": {"github": False, "local": False, "guest": True, "trial": True, "languages": ["en", "zh"]},
@@ -80,6 +133,8 @@ EXAMPLES: dict[str, Any] = {
     },
     "GitHubLoginRead": {"redirect_url": "https://github.com/login/oauth/authorize?…", "state": "hV0…"},
     "OwnKeyRead": {"configured": True, "masked": "****9f3Q", "provider": "gemini"},
+    "ServiceKeysRead": {"service_keys": [_SERVICE_KEY]},
+    "NewServiceKeyRead": {**_SERVICE_KEY, "key": "nbk_3Q…x4Tg"},
     "AccountRead": _ACCOUNT,
     "AccountsRead": {"items": [_ACCOUNT], "total": 1, "limit": 20, "offset": 0, "has_more": False},
     "Success": {"success": True},
@@ -107,12 +162,39 @@ EXAMPLES: dict[str, Any] = {
         "data": {"unit_cost": 0.134, "total_cost": 0.536, "currency": "USD"},
         "execution_time_ms": 1,
     },
+    "Envelope_BatchRead_": {
+        "success": True,
+        "data": {name: _TASK_READ[name] for name in ("task_id", "status", "total", "completed", "results")},
+        "execution_time_ms": 12,
+    },
+    "Envelope_TaskRead_": {"success": True, "data": _TASK_READ, "execution_time_ms": 2},
+    "Envelope_TasksRead_": {
+        "success": True,
+        "data": {"items": [_TASK_READ], "total": 1, "limit": 20, "offset": 0, "has_more": False},
+        "execution_time_ms": 3,
+    },
+    "Envelope_TaskStartedRead_": {
+        "success": True,
+        "data": {
+            "task_id": _TASK,
+            "status": "pending",
+            "poll_url": "https://images.example/api/v1/tasks/task_01kga0000000abcdefghjkmnpq",
+            "events_url": "https://images.example/api/v1/tasks/task_01kga0000000abcdefghjkmnpq/events",
+            "estimated_duration": 10,
+        },
+        "execution_time_ms": 14,
+    },
+    "Envelope_Success_": {"success": True, "data": {"success": True}, "execution_time_ms": 5},
     "HistoryRead": {"items": [_IMAGE], "total": 1, "limit": 20, "offset": 0, "has_more": False},
     "ImageDetailRead": {**_IMAGE, "text_response": None, "thinking": None, "search_sources": None},
     "DeletedRead": {"success": True, "deleted_count": 1, "not_found": ["img_01kga0000000zyxwvtsrqpnmkj"]},
     "ClearedRead": {"success": True, "deleted_count": 42},
     "QuotaRead": _QUOTA,
     "QuotaCheckRead": {"can_generate": True, "reason": None, "quota_info": _QUOTA},
+    "EventsTokenRead": {
+        "token": "usr_01kga0000000abcdefghjkmnpq.1769947200.5f4dcc3b5aa765d61d8327deb882cf99",
+        "expires_at": "2026-02-01T12:00:00.000Z",
+    },
     "HealthRead": {"status": "healthy", "timestamp": _TIME},
     "HealthDetailRead": {
         "status": "healthy",

@@ -12,7 +12,21 @@ from api.middleware.defects import DefectNet
 from api.middleware.request_context import RequestContext
 from api.middleware.response_headers import ResponseHeaders
 from api.openapi import describe
-from api.routers import account, admin, auth, generate, history, images, quota, sign_in, system
+from api.routers import (
+    account,
+    admin,
+    auth,
+    batch,
+    generate,
+    history,
+    images,
+    quota,
+    service_keys,
+    sign_in,
+    system,
+    task_events,
+    tasks,
+)
 from api.routers.pages import add_pages
 from core.metrics import Metrics
 from core.settings import Settings
@@ -27,6 +41,7 @@ ALLOWED_HEADERS = (
     "X-Token-Transport",
     "Idempotency-Key",
     "Prefer",
+    "Last-Event-ID",
 )
 EXPOSED_HEADERS = (
     "X-Request-ID",
@@ -36,6 +51,7 @@ EXPOSED_HEADERS = (
     "Deprecation",
     "Sunset",
     "Idempotency-Replayed",
+    "Preference-Applied",
     "ETag",
     "Content-Range",
     "Content-Disposition",
@@ -71,7 +87,24 @@ def create_app(settings: Settings, metrics: Metrics, *, body_seconds: float = BO
     for router in (
         quota.reads,
         history.reads,
-        *(area.router for area in (generate, history, images, quota, auth, sign_in, account, admin, system)),
+        *(
+            area.router
+            for area in (
+                generate,
+                batch,
+                history,
+                images,
+                quota,
+                auth,
+                sign_in,
+                account,
+                service_keys,
+                tasks,
+                task_events,
+                admin,
+                system,
+            )
+        ),
     ):
         app.include_router(router)
     add_pages(app, with_docs=settings.server.shows_docs)

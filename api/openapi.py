@@ -9,11 +9,13 @@ from api.examples import EXAMPLES
 from api.schemas.generate import BlendBody, BlendMode, EstimatedMode
 from api.schemas.history import Mode
 from api.schemas.quota import CheckedMode, CheckedResolution, QuotaRefusal
+from api.schemas.tasks import ItemStatus, TaskKindName
 from api.token_transport import TokenCarrier
-from services.accounts.models import Role
+from services.accounts.models import Role, Scope
 from services.health import Status
 from services.history.models import Sort
 from services.providers.base import SafetyLevel
+from services.tasks.events import TaskStatus
 
 Node = dict[str, Any]
 
@@ -63,6 +65,7 @@ TAGS = {
     "history": "what the caller made",
     "images": "the bytes of an image, by a signed link or as its owner",
     "quota": "what the caller may still make today",
+    "tasks": "what takes long: starting, watching and stopping it",
     "admin": "what admins see and change",
     "system": "health, metrics, words",
 }
@@ -73,12 +76,16 @@ ENUMERATIONS: dict[str, Any] = {
     "EstimatedMode": EstimatedMode,
     "HealthStatus": Status,
     "HistoryMode": Mode,
+    "ItemStatus": ItemStatus,
     "HistorySort": Sort,
     "QuotaMode": CheckedMode,
     "QuotaRefusal": QuotaRefusal,
     "QuotaResolution": CheckedResolution,
     "Role": Role,
     "SafetyLevel": SafetyLevel,
+    "Scope": Scope,
+    "TaskKind": TaskKindName,
+    "TaskStatus": TaskStatus,
     "TokenCarrier": TokenCarrier,
 }
 

@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 from fastapi import Depends, Request
 
-from api.dependencies import Address, Bearer, Services, count_request, no_other_scheme
+from api.dependencies import Address, Bearer, Services, access_token, count_request, no_other_scheme
 from services.accounts.models import Visitor
 from services.container import Container
 from services.limits import Limit
@@ -19,7 +19,7 @@ async def visitor_of(request: Request, services: Services, bearer: Bearer, addre
     if bearer is None:
         no_other_scheme(request)
     else:
-        caller = await services.accounts.authenticate(bearer.credentials, address=address)
+        caller = await services.accounts.authenticate(access_token(bearer), address=address)
         guest_id = caller.user_id if caller.role == "guest" else None
     return Visitor(address, user_agent, guest_id)
 

@@ -86,8 +86,8 @@ class Forbidden(AppError):
     status = 403
     type = "forbidden"
 
-    def __init__(self, reason: str) -> None:
-        super().__init__(f"forbidden: {reason}", reason=reason)
+    def __init__(self, reason: str, **details: JsonValue) -> None:
+        super().__init__(f"forbidden: {reason}", reason=reason, **details)
 
 
 class NotFound(AppError):

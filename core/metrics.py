@@ -47,6 +47,12 @@ class Metrics:
         self.running_generations = Gauge(
             "generations_running", "Generations under way", registry=registry, multiprocess_mode="livesum"
         )
+        self.tasks_ended = Counter(
+            "tasks_ended", "Tasks by how they ended", ["kind", "status", "reason"], registry=registry
+        )
+        self.event_streams = Gauge(
+            "event_streams_open", "Watchers of tasks", registry=registry, multiprocess_mode="livesum"
+        )
         self.quota_points = Gauge(
             "quota_points", "Today's pool: used and limit", ["kind"], registry=registry, multiprocess_mode="mostrecent"
         )

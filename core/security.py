@@ -143,10 +143,10 @@ class AccessTokens:
 
 
 class LinkSigner:
-    """Signs what a link opens and until when."""
+    """Signs what a link opens and until when; what is signed for one purpose opens nothing of another."""
 
-    def __init__(self, keys: KeyRing) -> None:
-        self._keys = keys.keys("signed-link")
+    def __init__(self, keys: KeyRing, purpose: str) -> None:
+        self._keys = keys.keys(purpose)
 
     def sign(self, subject: str, expires_at: int) -> str:
         return self._signature(self._keys[0], subject, expires_at)

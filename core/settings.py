@@ -23,6 +23,8 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from core.host_names import named_host
+
 MIB = 1024 * 1024
 MINIMUM_SECRET_LENGTH = 32
 MINIMUM_SECRET_CHARACTERS = 8  # different ones; of 32 random digits all but one in 60,000 have as many
@@ -295,7 +297,21 @@ class TaskSettings(_Group):
     batch_concurrency: Positive = Field(4, description="images of one batch made side by side")
     max_tasks_per_user: Positive = Field(5, description="running tasks of one user")
     chat_ttl_days: Positive = Field(30, description="life of a chat after its last message")
-    allowed_private_hosts: Names = Field((), description="hosts that callers' URLs may name although private")
+    allowed_private_hosts: Names = Field(
+        (), description="hosts, or hosts with a port, that callers' URLs may name although private"
+    )
+
+    @field_validator("allowed_private_hosts")
+    @classmethod
+    def _hosts(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for entry in value:
+            try:
+                named_host(entry)
+            except ValueError:
+                raise ValueError(
+                    f"{entry!r} is no host such as receiver.internal, 10.0.0.5:9000 or [fd00::5]"
+                ) from None
+        return value
 
 
 class ModerationSettings(_Group):

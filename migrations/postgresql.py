@@ -8,6 +8,7 @@ import asyncpg
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool
+from sqlalchemy.util import greenlet_spawn
 
 from core.clients.postgresql import Patience, make_engine, told
 from migrations.head import DatabaseUnusable
@@ -22,10 +23,12 @@ def run(url: str, work: Callable[[Connection], Result]) -> Result:
 
 async def _run(url: str, work: Callable[[Connection], Result]) -> Result:
     engine = make_engine(url, Patience(statement=0), poolclass=NullPool)
+
+    def whole() -> Result:
+        with engine.begin() as connection:
+            return work(connection)
+
     try:
-        async with engine.begin() as connection:
-            return await connection.run_sync(work)
+        return await greenlet_spawn(whole)
     except (OSError, DBAPIError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
         raise DatabaseUnusable(told(error)) from None
-    finally:
-        await engine.dispose()

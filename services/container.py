@@ -5,10 +5,11 @@ The API and the worker open the same container.
 
 import asyncio
 import gc
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from importlib import import_module
 
 import aiohttp
 from pydantic import SecretStr
@@ -17,11 +18,12 @@ from redis.asyncio import Redis
 from core.clients.database import Database, open_database
 from core.clients.github import GitHubClient
 from core.clients.lease import Lease
-from core.clients.redis import open_redis
+from core.clients.redis import open_pool, open_redis
+from core.clients.redis_channels import RedisChannels
 from core.clock import now_ms
 from core.failpoints import FailPoints
 from core.metrics import Metrics
-from core.security import KeyRing, LinkSigner, load_or_make_secret
+from core.security import KeyRing, LinkSigner, Vault, load_or_make_secret
 from core.settings import Settings, SettingsError, embedded_database
 from services.accounts.assembly import Neighbours, assemble
 from services.accounts.departure import Departures
@@ -33,6 +35,7 @@ from services.accounts.local import LocalAccounts
 from services.accounts.own_keys import OwnKeys
 from services.accounts.owners import OwnerRegistry
 from services.accounts.service import AccountService
+from services.accounts.service_keys import ServiceKeys
 from services.checks import components
 from services.generation.delivery import ImageKeeper
 from services.generation.recovery import Recovery
@@ -50,17 +53,25 @@ from services.limits import RateLimiter
 from services.moderation.service import ModerationService
 from services.providers.base import Provider
 from services.providers.catalog import Catalog, load_catalog
-from services.providers.demo.provider import DemoProvider
 from services.providers.gemini import CONNECT_SECONDS, GeminiProvider
 from services.providers.service import ProviderService
 from services.quota.service import QuotaService
 from services.quota.store import QuotaStore
+from services.quota.task_quota import TaskQuota
 from services.references.service import ReferenceService
 from services.reindex.entering import Entering
 from services.reindex.service import Reindexer
 from services.storage.base import Storage
 from services.storage.opening import open_storage, prove_bucket
 from services.storage.spool import Spool
+from services.tasks.assembly import TaskNeighbours, assemble_tasks
+from services.tasks.event_tokens import EventTokens
+from services.tasks.image_tasks import ImageTasks
+from services.tasks.kinds import TaskKind
+from services.tasks.runner import TaskRunner
+from services.tasks.service import TaskService
+from services.tasks.streams import TaskStreams
+from services.tasks.sweep import TaskSweep
 
 VERSION = "0.1.0"
 FILE_THREADS = 8
@@ -75,6 +86,7 @@ class Container:
     settings: Settings
     metrics: Metrics
     redis: Redis
+    channels: RedisChannels
     database: Database
     storage: Storage
     spool: Spool
@@ -86,6 +98,7 @@ class Container:
     departures: Departures
     account_export: AccountExport
     own_keys: OwnKeys
+    service_keys: ServiceKeys
     limiter: RateLimiter
     quota: QuotaService
     moderation: ModerationService
@@ -99,6 +112,12 @@ class Container:
     retention: Retention
     thumbnails: ThumbnailService
     links: LinkService
+    tasks: TaskService
+    image_tasks: ImageTasks
+    task_runner: TaskRunner
+    task_sweep: TaskSweep
+    task_streams: TaskStreams
+    event_tokens: EventTokens
     health: HealthService
 
 
@@ -128,17 +147,21 @@ async def prove_parts(settings: Settings) -> None:
 
 
 @asynccontextmanager
-async def open_container(settings: Settings, metrics: Metrics) -> AsyncIterator[Container]:
-    """Open everything. Raises SettingsError or CatalogError, in one line each, when it cannot be."""
+async def open_container(
+    settings: Settings, metrics: Metrics, kinds: Sequence[TaskKind] = ()
+) -> AsyncIterator[Container]:
+    """Open everything; `kinds` of tasks beside our own. Raises SettingsError or CatalogError, in one line each, when
+    it cannot be.
+    """
     async with AsyncExitStack() as stack:
-        yield await _build(settings, metrics, stack)
+        yield await _build(settings, metrics, kinds, stack)
 
 
-async def _build(settings: Settings, metrics: Metrics, stack: AsyncExitStack) -> Container:
+async def _build(settings: Settings, metrics: Metrics, kinds: Sequence[TaskKind], stack: AsyncExitStack) -> Container:
     data_dir = settings.storage.data_dir
     data_dir.mkdir(parents=True, exist_ok=True)
     files, pixels = _threads(stack, FILE_THREADS, "files"), _threads(stack, PIXEL_THREADS, "pixels")
-    redis = _redis(settings, stack)
+    redis, channels = _redis(settings, stack)
     database = open_database(
         settings.database.database_url.get_secret_value(), embedded_database(data_dir), settings.server.web_concurrency
     )
@@ -151,8 +174,10 @@ async def _build(settings: Settings, metrics: Metrics, stack: AsyncExitStack) ->
     moderation = ModerationService(storage, settings.moderation, now_ms, on_audit_failure=metrics.audit_failures.inc)
     await moderation.start()
     stack.push_async_callback(moderation.close)
+    quota_store = QuotaStore(redis)
     call_lifetime = settings.server.request_timeout_seconds + settings.quota.reservation_grace_seconds
-    quota = QuotaService(QuotaStore(redis), database, settings.quota, metrics, call_lifetime_seconds=call_lifetime)
+    quota = QuotaService(quota_store, database, settings.quota, metrics, call_lifetime_seconds=call_lifetime)
+    task_quota = TaskQuota(quota, quota_store, database, lifetime_ms=int(call_lifetime * 1000))
     idempotency = IdempotencyService(redis)
     fail_points = FailPoints(settings.debugging.fail_point)
     remover = Remover(database, storage, fail_points)
@@ -172,8 +197,26 @@ async def _build(settings: Settings, metrics: Metrics, stack: AsyncExitStack) ->
         trial_enabled=settings.quota.trial_enabled,
     )
     stack.push_async_callback(generation.drain, DRAIN_SECONDS)
-    recovery = Recovery(quota, keeper, metrics)
-    entering = Entering(storage, history, quota, OwnerRegistry(database), fail_points)
+    tasks = assemble_tasks(
+        settings,
+        TaskNeighbours(
+            redis=redis,
+            channels=channels,
+            database=database,
+            storage=storage,
+            spool=spool,
+            vault=Vault(keys),
+            idempotency=idempotency,
+            generation=generation,
+            quota=task_quota,
+            threads=files,
+            metrics=metrics,
+            fail_points=fail_points,
+            kinds=kinds,
+        ),
+    )
+    recovery = Recovery(quota, task_quota, keeper, metrics)
+    entering = Entering(storage, history, quota, tasks.service, OwnerRegistry(database), fail_points)
     limiter = RateLimiter(redis, metrics)
     accounts = assemble(
         settings,
@@ -184,16 +227,19 @@ async def _build(settings: Settings, metrics: Metrics, stack: AsyncExitStack) ->
             limiter=limiter,
             history=history,
             quota=quota,
+            tasks=tasks.service,
             providers=providers,
             threads=_threads(stack, PASSWORD_THREADS, "passwords"),
             github=_github(settings, stack),
             forgetters=(quota.forget, idempotency.forget, moderation.forget, limiter.forget),
         ),
     )
+    stack.push_async_callback(accounts.service_keys.drain)
     return Container(
         settings=settings,
         metrics=metrics,
         redis=redis,
+        channels=channels,
         database=database,
         storage=storage,
         spool=spool,
@@ -205,6 +251,7 @@ async def _build(settings: Settings, metrics: Metrics, stack: AsyncExitStack) ->
         departures=accounts.departures,
         account_export=AccountExport(history, history_export),
         own_keys=accounts.own_keys,
+        service_keys=accounts.service_keys,
         limiter=limiter,
         quota=quota,
         moderation=moderation,
@@ -212,12 +259,22 @@ async def _build(settings: Settings, metrics: Metrics, stack: AsyncExitStack) ->
         references=ReferenceService(spool, settings.storage, files, pixels),
         generation=generation,
         recovery=recovery,
-        reindexer=Reindexer(storage, history, quota, recovery, entering, call_lifetime_seconds=call_lifetime),
+        reindexer=Reindexer(
+            storage, history, quota, recovery, entering, tasks.service, call_lifetime_seconds=call_lifetime
+        ),
         history=history,
         history_export=history_export,
         retention=Retention(database, remover, clearings, Lease(redis, LOCK()), settings.storage, metrics, fail_points),
         thumbnails=ThumbnailService(storage, pixels, settings.storage.max_image_pixels),
-        links=LinkService(LinkSigner(keys), settings.storage.image_url_ttl_seconds, settings.storage.public_bucket_url),
+        links=LinkService(
+            LinkSigner(keys, "signed-link"), settings.storage.image_url_ttl_seconds, settings.storage.public_bucket_url
+        ),
+        tasks=tasks.service,
+        image_tasks=tasks.images,
+        task_runner=tasks.runner,
+        task_sweep=tasks.sweep,
+        task_streams=TaskStreams(tasks.events, channels, tasks.service, metrics),
+        event_tokens=EventTokens(LinkSigner(keys, "event-token"), tasks.service),
         health=HealthService(components(redis, database, storage, providers), VERSION),
     )
 
@@ -228,13 +285,15 @@ def _threads(stack: AsyncExitStack, count: int, name: str) -> ThreadPoolExecutor
     return executor
 
 
-def _redis(settings: Settings, stack: AsyncExitStack) -> Redis:
+def _redis(settings: Settings, stack: AsyncExitStack) -> tuple[Redis, RedisChannels]:
     url = settings.redis.redis_url
     if url is None:
         raise SettingsError(["REDIS_URL: is empty; scripts/run starts an embedded Redis and sets it"])
     redis = open_redis(url)
     stack.push_async_callback(redis.aclose)
-    return redis
+    channels = RedisChannels(open_pool(url, decode_responses=True))
+    stack.push_async_callback(channels.close)
+    return redis, channels
 
 
 def _github(settings: Settings, stack: AsyncExitStack) -> GitHubClient | None:
@@ -271,7 +330,8 @@ async def _providers(
     gemini = GeminiProvider(settings.providers.google_gemini_base_url, session, spool, files)
     providers: dict[str, Provider] = {gemini.name: gemini}
     if settings.demo_enabled:
-        demo = DemoProvider(spool, pixels)
+        # What it draws with takes 3 MB of each process, which an installation with a key need not pay.
+        demo: Provider = import_module("services.providers.demo.provider").DemoProvider(spool, pixels)
         providers[demo.name] = demo
     operator_keys: dict[str, SecretStr] = {}
     if settings.providers.google_api_key is not None:

@@ -1,4 +1,4 @@
-"""The background process: what is to be done again and again, and, later, tasks.
+"""The background process: tasks, and what is to be done again and again.
 
 `python -m services.worker`; several may run, on several machines. Each job is one line that calls a service, and may
 run more than once.
@@ -7,6 +7,7 @@ run more than once.
 import asyncio
 import gc
 import os
+import signal
 import sys
 from pathlib import Path
 from typing import Any
@@ -25,13 +26,14 @@ from services.container import Container, open_container, prove_parts
 from services.providers.catalog import CatalogError
 from services.storage.copies import remove_old_copies
 from services.storage.opening import copies_folder
+from services.tasks.worker import TaskWorker
 
 PROCESS_NAME = "nbl-worker"
 SWEEP_SECONDS = 5
 RETENTION_SECONDS = 15
 JOB_SECONDS = 600  # what a job has not done by then is for the next one
 HEARTBEAT_SECONDS = 5
-STOP_SECONDS = 30
+STOP_SECONDS = 20  # within the 30 s that the leader gives a process
 # Nobody waits for an answer of the worker, which has to start again when it takes Redis for gone.
 REDIS_SECONDS = 2
 
@@ -72,31 +74,53 @@ async def run(settings: Settings, metrics: Metrics) -> None:
     """Work until the process is told to stop; what is under way then gets 30 s."""
     await prove_parts(settings)
     async with open_container(settings, metrics) as container:
-        url = settings.redis.redis_url
-        assert url is not None, "open_container has checked it"
-        worker = Worker(
-            cron_jobs=[
-                cron(sweep, second=set(range(0, 60, SWEEP_SECONDS)), keep_result=0, unique=True),
-                cron(retention, second=set(range(0, 60, RETENTION_SECONDS)), keep_result=0, timeout=JOB_SECONDS),
-                cron(
-                    finish_departures, second=set(range(5, 60, RETENTION_SECONDS)), keep_result=0, timeout=JOB_SECONDS
-                ),
-                cron(clean_spool, minute={0}, second={15}, keep_result=0),
-                cron(clean_copies, minute={30}, second={15}, keep_result=0, timeout=JOB_SECONDS),
-            ],
-            # arq's own reading of an address leaves `%20` in paths and `%40` in passwords as they are.
-            redis_pool=ArqRedis(open_pool(url, decode_responses=False, timeout_seconds=REDIS_SECONDS)),
-            ctx={"container": container},
-            health_check_interval=HEARTBEAT_SECONDS,
-            job_completion_wait=STOP_SECONDS,
-            log_results=False,
-        )
-        try:
-            await worker.async_run()
-        except asyncio.CancelledError:
-            log.info("worker stops")
-        finally:
-            await worker.close()
+        await work(container)
+
+
+async def work(container: Container) -> None:
+    """The same with a container that is open. Raises redis.exceptions.RedisError when Redis is away."""
+    chores, tasks = _chores(container), TaskWorker(container, REDIS_SECONDS)
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for signum in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(signum, stopping.set)
+    told = asyncio.create_task(stopping.wait())
+    try:
+        going_on = [asyncio.create_task(chores.async_run()), *tasks.start()]
+        ended, _ = await asyncio.wait([told, *going_on], return_when=asyncio.FIRST_COMPLETED)
+        log.info("worker stops")
+        for task in ended:
+            task.result()
+    finally:
+        told.cancel()
+        await asyncio.gather(tasks.stop(), _stop_chores(chores))
+
+
+def _chores(container: Container) -> Worker:
+    url = container.settings.redis.redis_url
+    assert url is not None, "open_container has checked it"
+    return Worker(
+        cron_jobs=[
+            cron(sweep, second=set(range(0, 60, SWEEP_SECONDS)), keep_result=0, unique=True),
+            cron(retention, second=set(range(0, 60, RETENTION_SECONDS)), keep_result=0, timeout=JOB_SECONDS),
+            cron(finish_departures, second=set(range(5, 60, RETENTION_SECONDS)), keep_result=0, timeout=JOB_SECONDS),
+            cron(clean_spool, minute={0}, second={15}, keep_result=0),
+            cron(clean_copies, minute={30}, second={15}, keep_result=0, timeout=JOB_SECONDS),
+        ],
+        # arq's own reading of an address leaves `%20` in paths and `%40` in passwords as they are.
+        redis_pool=ArqRedis(open_pool(url, decode_responses=False, timeout_seconds=REDIS_SECONDS)),
+        ctx={"container": container},
+        handle_signals=False,
+        health_check_interval=HEARTBEAT_SECONDS,
+        log_results=False,
+    )
+
+
+async def _stop_chores(chores: Worker) -> None:
+    chores.allow_pick_jobs = False
+    if chores.tasks:
+        await asyncio.wait(chores.tasks.values(), timeout=STOP_SECONDS)
+    await chores.close()
 
 
 def main() -> int:

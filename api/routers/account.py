@@ -65,9 +65,10 @@ async def forget_api_key(caller: CurrentCaller, services: Services) -> OwnKeyRea
     responses={**errors(Unauthorized, RateLimited, StorageUnavailable), 200: _ZIP},
 )
 async def export_me(caller: CurrentCaller, services: Services, base_url: BaseUrl) -> Response:
-    """All that I have here, as a zip that is made while it is sent: my account, my sessions, my history, my images."""
+    """All that I have here, as a zip that is made while it is sent: my account, sessions, keys, history, images."""
     user = await services.accounts.user(caller.user_id)
-    account = AccountExportRead.of(user, await services.accounts.sessions(caller), caller.session_id)
+    sessions, keys = await services.accounts.sessions(caller), await services.service_keys.of(caller)
+    account = AccountExportRead.of(user, sessions, keys, caller.session_id)
 
     def describe(image: Image) -> dict[str, Any]:
         return ImageDetailRead.of(image, services.links, base_url, now_ms()).model_dump(mode="json")

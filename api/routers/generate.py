@@ -3,7 +3,7 @@
 import time
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
 
@@ -12,8 +12,11 @@ from api.dependencies import BaseUrl, CurrentCaller, KeyBeside, MakingCaller, Ow
 from api.errors import errors
 from api.idempotency import IdempotencyHeader, idempotency_of
 from api.openapi import BLEND_BODY
+from api.prefer import PrefersAsync
 from api.schemas.common import Envelope
 from api.schemas.generate import BasicBody, EstimateQuery, EstimateRead, GeneratedRead, SearchBody
+from api.schemas.tasks import TaskStartedRead
+from api.task_answers import for_later, started_answer
 from api.uploads.blend import BlendRequest
 from core.clock import now_ms
 from core.errors import (
@@ -54,7 +57,10 @@ _CAN_HAPPEN = (
     ProviderRejected, NoImage, PayloadTooLarge, RequestTimeout, StorageUnavailable, Conflict, IdempotencyMismatch,
     NotFound,
 )  # fmt: skip
-GENERATION_ERRORS = errors(*_CAN_HAPPEN)
+_STARTED: dict[int | str, dict[str, Any]] = {
+    202: {"model": Envelope[TaskStartedRead], "description": "with `Prefer: respond-async`: a task makes it"}
+}
+GENERATION_ERRORS = {**errors(*_CAN_HAPPEN), **_STARTED}
 
 
 @router.post("/basic", response_model=Envelope[GeneratedRead], responses=GENERATION_ERRORS)
@@ -66,6 +72,7 @@ async def generate_basic(
     own_key: OwnKey,
     base_url: BaseUrl,
     key: IdempotencyHeader,
+    is_async: PrefersAsync,
 ) -> Response:
     """Text to image. Anonymous callers bring their own key, and nothing is kept then."""
     defaults = services.settings.defaults
@@ -87,7 +94,7 @@ async def generate_basic(
         include_bytes=body.include_base64 or caller is None,
         idempotency=idempotency_of(caller, key, "basic", body),
     )
-    return await _answer(command, request, services, base_url)
+    return await _answer(command, request, services, base_url, is_async=is_async)
 
 
 @router.post("/search", response_model=Envelope[GeneratedRead], responses=GENERATION_ERRORS)
@@ -99,6 +106,7 @@ async def generate_search(
     own_key: OwnKey,
     base_url: BaseUrl,
     key: IdempotencyHeader,
+    is_async: PrefersAsync,
 ) -> Response:
     """Text to image, grounded in a search, with its sources; always 1K."""
     defaults = services.settings.defaults
@@ -117,13 +125,13 @@ async def generate_search(
         include_bytes=body.include_base64 or caller is None,
         idempotency=idempotency_of(caller, key, "search", body),
     )
-    return await _answer(command, request, services, base_url)
+    return await _answer(command, request, services, base_url, is_async=is_async)
 
 
 @router.post(
     "/blend",
     response_model=Envelope[GeneratedRead],
-    responses=errors(*_CAN_HAPPEN, UnsupportedImage),
+    responses={**errors(*_CAN_HAPPEN, UnsupportedImage), **_STARTED},
     openapi_extra=BLEND_BODY,
 )
 async def generate_blend(
@@ -133,6 +141,7 @@ async def generate_blend(
     own_key: OwnKey,
     base_url: BaseUrl,
     given: BlendRequest,
+    is_async: PrefersAsync,
 ) -> Response:
     """1–14 images and a prompt to one image, or the first image in the style of the second; always 1K."""
     body = given.body
@@ -152,7 +161,7 @@ async def generate_blend(
         references=given.references,
         idempotency=given.idempotency,
     )
-    return await _answer(command, request, services, base_url)
+    return await _answer(command, request, services, base_url, is_async=is_async)
 
 
 @router.get("/estimate", responses=errors(Unauthorized, InvalidApiKey, RateLimited))
@@ -172,9 +181,14 @@ async def estimate_cost(
     return Envelope(data=EstimateRead.of(found), execution_time_ms=round((time.perf_counter() - started) * 1000))
 
 
-async def _answer(command: GenerationCommand, request: Request, services: Container, base_url: str) -> Response:
+async def _answer(
+    command: GenerationCommand, request: Request, services: Container, base_url: str, *, is_async: bool
+) -> Response:
     """Through the pipeline. The time that is answered counts from here: until then the body was on its way."""
     started = time.perf_counter()
+    if is_async:
+        submitted = await services.image_tasks.submit(*for_later(command), kind="generate")
+        return started_answer(request, submitted, base_url, started)
     generated = await services.generation.generate(command, _connected(request))
     envelope = Envelope[GeneratedRead](
         data=GeneratedRead.of(generated, services.links, base_url, now_ms()),

@@ -8,7 +8,7 @@ from api.errors import errors
 from api.lean_route import LeanRoute
 from api.schemas.quota import QuotaCheckBody, QuotaCheckRead, QuotaRead
 from core.errors import PayloadTooLarge, RateLimited, RequestTimeout, Unauthorized
-from services.generation.service import is_metered, quota_identity
+from services.generation.drafts import is_metered, quota_identity
 from services.providers.errors import InvalidApiKey
 from services.quota.models import mode_key
 

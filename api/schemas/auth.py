@@ -1,5 +1,6 @@
 """Sign-in."""
 
+from collections.abc import Sequence
 from typing import Annotated, Literal, Self
 
 from email_validator import SPECIAL_USE_DOMAIN_NAMES, EmailNotValidError, validate_email
@@ -7,8 +8,9 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
 from api.schemas.common import PlainText, RequestModel, SecretText, ShortText, Timestamp
+from api.schemas.service_keys import ServiceKeyRead
 from core.clock import utc
-from services.accounts.models import Role, Session, Tokens, User
+from services.accounts.models import Role, ServiceKey, Session, Tokens, User
 from services.accounts.own_keys import PROVIDER
 
 MAX_EMAIL_CHARACTERS = 254
@@ -178,7 +180,12 @@ class AccountExportRead(BaseModel):
 
     account: UserRead
     sessions: list[SessionRead]
+    service_keys: list[ServiceKeyRead]
 
     @classmethod
-    def of(cls, user: User, sessions: list[Session], current_id: str) -> Self:
-        return cls(account=UserRead.of(user), sessions=[SessionRead.of(session, current_id) for session in sessions])
+    def of(cls, user: User, sessions: list[Session], keys: Sequence[ServiceKey], current_id: str) -> Self:
+        return cls(
+            account=UserRead.of(user),
+            sessions=[SessionRead.of(session, current_id) for session in sessions],
+            service_keys=[ServiceKeyRead.of(key) for key in keys],
+        )

@@ -1,24 +1,37 @@
-"""PostgreSQL over asyncpg: transactions run on the event loop, through SQLAlchemy's `run_sync` (docs/adr/0007).
+"""PostgreSQL over asyncpg: a transaction runs on the event loop, in a greenlet of SQLAlchemy (docs/adr/0007).
 
 Imported only where DATABASE_URL is set.
 """
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import asyncpg
-from sqlalchemy import ClauseElement, ColumnElement, Connection, Text, cast, event, func, literal_column
+from sqlalchemy import (
+    ClauseElement,
+    ColumnElement,
+    Connection,
+    Engine,
+    Text,
+    cast,
+    create_engine,
+    event,
+    func,
+    literal_column,
+)
+from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import DBAPIError, IntegrityError, InvalidatePoolError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import ConnectionPoolEntry
 from sqlalchemy.sql.compiler import SQLCompiler
+from sqlalchemy.util import greenlet_spawn
 
 from core.clients.database import Database, Prepared, Result
+from core.clients.postgresql_readers import Readers
 from core.errors import DependencyUnavailable
 
 # Of PostgreSQL's default max_connections of 100, three are for superusers; the rest is for migrations, backups, people.
@@ -40,11 +53,21 @@ _CONNECTION_ERRORS = (
 _DRIVER_ERRORS = (PoolTimeout, OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
 
 
-def connections_of(api_processes: int) -> int:
-    """How many connections one process may hold: those of all API processes and a worker stay within 80, up to 79 of
-    them; each has at least one and at most ten.
-    """
-    return max(1, min(MOST_CONNECTIONS, SHARED_CONNECTIONS // (api_processes + WORKERS)))
+@dataclass(frozen=True)
+class Connections:
+    """How many one process may hold, for transactions and for single statements."""
+
+    transactions: int
+    readers: int
+
+    @classmethod
+    def of(cls, api_processes: int) -> "Connections":
+        """Those of all API processes and a worker stay within 80, up to 39 of them; each has at least two and at most
+        ten.
+        """
+        together = max(2, min(MOST_CONNECTIONS, SHARED_CONNECTIONS // (api_processes + WORKERS)))
+        readers = max(1, together // 3)
+        return cls(together - readers, readers)
 
 
 @dataclass(frozen=True)
@@ -61,10 +84,8 @@ class Patience:
 USUAL = Patience()
 
 
-def make_engine(url: str, patience: Patience, **pool: Any) -> AsyncEngine:
-    """An engine whose own address is empty, so that no text of it holds the password."""
-
-    async def creator() -> asyncpg.Connection:
+def connector(url: str, patience: Patience) -> Callable[[], Awaitable[asyncpg.Connection]]:
+    async def connect() -> asyncpg.Connection:
         return await asyncpg.connect(
             url,
             timeout=patience.connect,
@@ -77,12 +98,25 @@ def make_engine(url: str, patience: Patience, **pool: Any) -> AsyncEngine:
             },
         )
 
-    return create_async_engine(
+    return connect
+
+
+def make_engine(url: str, patience: Patience, **pool: Any) -> Engine:
+    """For greenlets (`greenlet_spawn`). Its own address is empty, so that no text of it holds the password."""
+    connect = connector(url, patience)
+
+    def creator() -> DBAPIConnection:
+        assert engine.dialect.dbapi is not None
+        connection: DBAPIConnection = engine.dialect.dbapi.connect(async_creator_fn=connect)
+        return connection
+
+    engine = create_engine(
         "postgresql+asyncpg://",
-        async_creator=creator,
+        creator=creator,
         hide_parameters=True,  # an error's text goes to the log, and prompts do not
         **pool,
     )
+    return engine
 
 
 @dataclass
@@ -100,11 +134,13 @@ class PostgreSQLDatabase(Database):
     """
 
     def __init__(self, url: str, api_processes: int, patience: Patience = USUAL) -> None:
+        most = Connections.of(api_processes)
         self._engine = make_engine(
-            url, patience, pool_size=connections_of(api_processes), max_overflow=0, pool_timeout=patience.pool
+            url, patience, pool_size=most.transactions, max_overflow=0, pool_timeout=patience.pool
         )
-        event.listen(self._engine.sync_engine, "checkout", _refuse_closed)
+        event.listen(self._engine, "checkout", _refuse_closed)
         self._reading = self._engine.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
+        self._readers = Readers(connector(url, patience), most.readers, patience.pool)
 
     async def read(self, work: Callable[[Connection], Result]) -> Result:
         return await self._run(lambda attempt: self._transact(self._reading, work, attempt))
@@ -125,24 +161,22 @@ class PostgreSQLDatabase(Database):
         """One message there and one back, without a transaction around it."""
         given = [values[name] for name in statement.names]
 
-        async def fetch(_attempt: _Attempt) -> tuple[Any, ...]:
-            async with self._engine.connect() as connection, _dropped_when_unusable(connection):
-                driver = (await connection.get_raw_connection()).driver_connection
-                assert isinstance(driver, asyncpg.Connection)
-                return tuple(await driver.fetchrow(statement.text, *given))
-
-        return await self._run(fetch)
+        return await self._run(lambda _attempt: self._readers.row(statement.text, given))
 
     async def close(self) -> None:
-        await self._engine.dispose()
+        await self._readers.close()
+        await greenlet_spawn(self._engine.dispose)
 
     @staticmethod
-    async def _transact(engine: AsyncEngine, work: Callable[[Connection], Result], attempt: _Attempt) -> Result:
-        async with engine.connect() as connection, _dropped_when_unusable(connection):
-            result = await connection.run_sync(work)
-            attempt.committing = True
-            await connection.commit()
-            return result
+    async def _transact(engine: Engine, work: Callable[[Connection], Result], attempt: _Attempt) -> Result:
+        def whole() -> Result:
+            with engine.connect() as connection, _dropped_when_unusable(connection):
+                result = work(connection)
+                attempt.committing = True
+                connection.commit()
+                return result
+
+        return await greenlet_spawn(whole)
 
     async def _run(self, once: Callable[[_Attempt], Awaitable[Result]]) -> Result:
         for left in reversed(range(TRIES)):
@@ -164,15 +198,15 @@ def _refuse_closed(_connection: object, record: ConnectionPoolEntry, _proxy: obj
         raise InvalidatePoolError
 
 
-@asynccontextmanager
-async def _dropped_when_unusable(connection: AsyncConnection) -> AsyncIterator[None]:
+@contextmanager
+def _dropped_when_unusable(connection: Connection) -> Iterator[None]:
     """A connection on which the server fell silent, or which is closed, does not go back into the pool, and nothing
     more is said on it.
     """
     try:
         yield
     except _DRIVER_ERRORS:
-        await connection.invalidate()
+        connection.invalidate()
         raise
 
 

@@ -119,11 +119,7 @@ class _Conversation(asyncio.Protocol):
         self._open: deque[_Question] = deque()
         self._heard_at = 0.0
         self._timer: asyncio.TimerHandle | None = None
-        # Taken over from redis-py's connection, which would close it when it is collected; so would its writer.
-        self._writer = cast(asyncio.StreamWriter, connection._writer)
-        connection._reader = connection._writer = None
-        self._transport = cast(asyncio.Transport, self._writer.transport)
-        self._transport.set_protocol(self)
+        self._writer, self._transport = take_over(connection, self)
 
     def ask(self, commands: Sequence[Command]) -> asyncio.Future[list[Any]]:
         answer: asyncio.Future[list[Any]] = self._loop.create_future()
@@ -192,6 +188,20 @@ class _Conversation(asyncio.Protocol):
 
     def _owed_since(self) -> float:
         return max(self._open[0].asked_at, self._heard_at)
+
+
+def take_over(
+    connection: AbstractConnection, protocol: asyncio.Protocol
+) -> tuple[asyncio.StreamWriter, asyncio.Transport]:
+    """What redis-py has connected and greeted, for a protocol of ours.
+
+    redis-py's connection would close it when it is collected; so would the writer, which is to be kept.
+    """
+    writer = cast(asyncio.StreamWriter, connection._writer)
+    connection._reader = connection._writer = None
+    transport = cast(asyncio.Transport, writer.transport)
+    transport.set_protocol(protocol)
+    return writer, transport
 
 
 def _reply_error(text: str) -> RedisError:

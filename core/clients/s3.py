@@ -12,7 +12,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Se
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import IO, Any, TypeVar
 from urllib.parse import urlsplit
 
 from boto3.session import Session
@@ -23,8 +23,10 @@ from botocore.response import StreamingBody
 from urllib3.exceptions import HTTPError, ProtocolError
 
 from core.clients.s3_batch import check_by_md5, delete_batch
+from core.clients.s3_descriptions import session_for_s3
 from core.clients.s3_errors import BucketUnavailable, KeyMissing, KeyTaken, explained
 from core.clients.s3_models import PutOptions, S3Access, S3Object
+from core.clients.s3_put import Elsewhere, Putter
 from core.clients.s3_transport import CURRENT_WATCH, Transport, Watch
 
 Result = TypeVar("Result")
@@ -70,14 +72,16 @@ class S3Client:
         self._transport = Transport(
             access.endpoint_url, connections=THREADS, connect_seconds=CONNECT_SECONDS, read_seconds=READ_SECONDS
         )
-        self._s3 = Session().client(
+        region = _region(access.endpoint_url)
+        self._s3 = Session(botocore_session=session_for_s3()).client(
             "s3",
             endpoint_url=access.endpoint_url,
             aws_access_key_id=access.access_key_id.get_secret_value(),
             aws_secret_access_key=access.secret_access_key.get_secret_value(),
-            region_name=_region(access.endpoint_url),
+            region_name=region,
             config=_CONFIG,
         )
+        self._putter: Putter | None = Putter(access, region, _CONFIG, self._transport)
         self._s3.meta.events.register("before-send.s3", self._transport.send)  # type: ignore[arg-type]
         check_by_md5(self._s3)
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="s3")
@@ -88,16 +92,14 @@ class S3Client:
 
     async def put(self, bucket: str, key: str, data: bytes, options: PutOptions) -> None:
         """Raises KeyTaken or BucketUnavailable, as all of these do."""
-        parameters = {"Bucket": bucket, "Key": key, "Body": data} | options.parameters()
-        await self._attempts(f"put {bucket}/{key}", SMALL_SECONDS, lambda: self._s3.put_object(**parameters))
+        await self._attempts(f"put {bucket}/{key}", SMALL_SECONDS, partial(self._put, bucket, key, data, options))
 
     async def put_file(self, bucket: str, key: str, path: Path, options: PutOptions) -> None:
         """Read the file piece by piece while it is sent; it stays where it is."""
-        parameters = {"Bucket": bucket, "Key": key} | options.parameters()
 
         def upload() -> None:
             with path.open("rb") as file:
-                self._s3.put_object(**parameters, Body=file)
+                self._put(bucket, key, file, options)
 
         what = f"put {bucket}/{key}"
         await self._attempts(what, SMALL_SECONDS + _size(what, path) / UPLOAD_BYTES_A_SECOND, upload)
@@ -192,6 +194,18 @@ class S3Client:
         """Raises BucketUnavailable unless it is there and lets us in."""
         # Not a HEAD of the bucket: its answer does not say what is wrong, and not every token of an account may ask.
         await self._attempts(f"probe {bucket}", SMALL_SECONDS, partial(self._page, {"Bucket": bucket, "MaxKeys": 1}))
+
+    def _put(self, bucket: str, key: str, body: bytes | IO[bytes], options: PutOptions) -> None:
+        if self._putter is not None:
+            try:
+                self._putter.put(bucket, key, body, options)
+                return
+            except Elsewhere:
+                if not isinstance(body, bytes):
+                    body.seek(0)
+        self._s3.put_object(Bucket=bucket, Key=key, Body=body, **options.parameters())
+        # It has found the bucket, which will be there the next time as well.
+        self._putter = None
 
     async def _delete_each(self, bucket: str, keys: Sequence[str]) -> dict[str, str]:
         left = dict[str, str]()

@@ -18,7 +18,7 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 
 from core.clients.proxies import proxy_for
 
-BLOCK_BYTES = 512 * 1024
+BLOCK_BYTES = 128 * 1024
 
 
 class Aborted(OSError):

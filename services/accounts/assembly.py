@@ -19,12 +19,14 @@ from services.accounts.own_keys import OwnKeys
 from services.accounts.passwords import Passwords
 from services.accounts.roles import AdminPolicy
 from services.accounts.service import AccountService
+from services.accounts.service_keys import ServiceKeys
 from services.accounts.sessions import SessionStore
 from services.accounts.states import StateStore
 from services.history.service import HistoryService
 from services.limits import RateLimiter
 from services.providers.service import ProviderService
 from services.quota.service import QuotaService
+from services.tasks.service import TaskService
 
 ACCESS_TOKEN_SECONDS = 15 * 60
 
@@ -38,6 +40,7 @@ class Accounts:
     directory: UserDirectory
     departures: Departures
     own_keys: OwnKeys
+    service_keys: ServiceKeys
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,7 @@ class Neighbours:
     limiter: RateLimiter
     history: HistoryService
     quota: QuotaService
+    tasks: TaskService
     providers: ProviderService
     threads: Executor
     github: GitHubClient | None
@@ -64,6 +68,7 @@ def assemble(settings: Settings, given: Neighbours) -> Accounts:
         database,
         given.history,
         given.quota,
+        given.tasks,
         given.forgetters,
         under_way_seconds=settings.server.request_timeout_seconds + settings.quota.reservation_grace_seconds,
     )
@@ -92,4 +97,5 @@ def assemble(settings: Settings, given: Neighbours) -> Accounts:
         directory=UserDirectory(database, sessions, policy),
         departures=departures,
         own_keys=OwnKeys(sessions, Vault(given.keys), given.providers),
+        service_keys=ServiceKeys(database),
     )

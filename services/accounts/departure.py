@@ -8,15 +8,18 @@ and the worker comes back to it. A process that dies anywhere in between leaves 
 from collections.abc import Awaitable, Callable, Sequence
 
 from redis.exceptions import RedisError
+from sqlalchemy import Connection
 
 from core.clients.database import Database
 from core.clock import Milliseconds, now_ms
 from core.errors import AppError, Unauthorized
 from core.logging import get_logger
+from services.accounts.service_key_rows import remove_keys
 from services.accounts.sessions import SessionStore
 from services.accounts.users import Departure, departures, get_user, remove_departed, set_left
 from services.history.service import HistoryService
 from services.quota.service import QuotaService
+from services.tasks.service import TaskService
 
 Forget = Callable[[str], Awaitable[None]]
 
@@ -35,6 +38,7 @@ class Departures:
         database: Database,
         history: HistoryService,
         quota: QuotaService,
+        tasks: TaskService,
         forgetters: Sequence[Forget],
         *,
         under_way_seconds: float,
@@ -43,13 +47,14 @@ class Departures:
         self._database = database
         self._history = history
         self._quota = quota
+        self._tasks = tasks
         self._forgetters = tuple(forgetters)
         self._under_way_ms = int(under_way_seconds * 1000)
 
     async def leave(self, user_id: str) -> None:
         """Delete an account with everything of it. Raises Unauthorized when it is gone already."""
         now = now_ms()
-        if not await self._database.write(lambda connection: set_left(connection, user_id, now)):
+        if not await self._database.write(lambda connection: _leave(connection, user_id, now)):
             raise Unauthorized("account_gone")
         log.info("account deleted by its owner", user_id=user_id)
         await self._try_to_settle(Departure(user_id, now, None))
@@ -86,6 +91,7 @@ class Departures:
     async def _settle(self, departure: Departure) -> None:
         await self._sessions.remove_all(departure.user_id)
         heir = await self._heir(departure)
+        await self._tasks.leave(departure.user_id, heir)
         if heir is None:
             await self._history.purge_user(departure.user_id)
         else:
@@ -107,7 +113,10 @@ class Departures:
     async def _is_over(self, departure: Departure) -> bool:
         passed: Milliseconds = now_ms() - departure.left_at
         # The sweep indexes what a dead call has left under its reservation, however late it comes to it.
-        return passed > self._under_way_ms and not await self._quota.is_under_way(departure.user_id)
+        if passed <= self._under_way_ms or await self._quota.is_under_way(departure.user_id):
+            return False
+        # A task may go on for longer than any call.
+        return await self._tasks.leave(departure.user_id, await self._heir(departure))
 
     async def _forget(self, departure: Departure) -> None:
         # Once more, for what came between the first look and the end of the last call.
@@ -116,3 +125,10 @@ class Departures:
             await forget(departure.user_id)
         await self._database.write(lambda connection: remove_departed(connection, departure.user_id))
         log.info("nothing is left of somebody who has left", user_id=departure.user_id)
+
+
+def _leave(connection: Connection, user_id: str, now: Milliseconds) -> bool:
+    """Programs are shut out with their owner. The user's row comes first: who adds a key waits for it."""
+    left = set_left(connection, user_id, now)
+    remove_keys(connection, user_id)
+    return left

@@ -8,6 +8,9 @@ from core.clock import Milliseconds
 
 Role = Literal["guest", "user", "admin"]
 
+Scope = Literal["generate", "read"]
+SCOPES: tuple[Scope, ...] = ("generate", "read")
+
 SESSION_TTL_SECONDS = 7 * 24 * 3600  # from its last use
 
 
@@ -73,7 +76,11 @@ class Visitor:
 
 @dataclass(frozen=True)
 class Caller:
-    """A signed-in caller, as far as a request needs to know. `address` is where the request came from."""
+    """A signed-in caller, as far as a request needs to know. `address` is where the request came from.
+
+    A program that calls with a service key is its owner, without a session: `service_key_id` says which key it was, and
+    `daily_points` how many points a day it may take; None without a key, or without a cap.
+    """
 
     user_id: str
     role: Role
@@ -82,10 +89,30 @@ class Caller:
     address: str
     sealed_key: str = ""
     masked_key: str = ""
+    service_key_id: str | None = None
+    daily_points: int | None = None
 
     @property
     def is_admin(self) -> bool:
         return self.role == "admin"
+
+
+@dataclass(frozen=True)
+class ServiceKey:
+    """A key for programs, as its owner sees it: `last_characters` tell it from others, the key itself is not kept.
+
+    `daily_points` None: no cap of its own. `last_used_at` to the minute.
+    """
+
+    id: str
+    user_id: str
+    name: str
+    last_characters: str
+    scopes: tuple[Scope, ...]
+    created_at: Milliseconds
+    expires_at: Milliseconds | None = None
+    daily_points: int | None = None
+    last_used_at: Milliseconds | None = None
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,10 @@ from services.history.object_metadata import object_metadata
 from services.history.records import BrokenRecord, Record, read_record, write_record
 from services.history.service import HistoryService
 from services.providers.base import SpooledImage
+from services.quota.errors import HoldGone
 from services.quota.models import Reservation
 from services.quota.service import QuotaService
+from services.quota.task_quota import TaskQuota
 from services.storage.base import ImageWithRecord, Storage
 from services.storage.errors import MaybeStored, ObjectExists, ObjectNotFound
 from services.storage.names import EXTENSIONS, other_stem, record_key, stem_of
@@ -57,23 +59,27 @@ class ImageKeeper:
         image = await self._history.find_for_link(image_id)
         return image if image is not None and image.user_id == user_id else None
 
-    async def store(self, draft: Image, spooled: SpooledImage, reservation: Reservation) -> Record:
-        """Store the bytes, then their record. The spooled file is gone afterwards.
+    async def find_made(self, image_id: str) -> Image | None:
+        """An image that was made, whosever it is by now and though it lies in the trash."""
+        return await self._history.find_any(image_id)
+
+    async def store(self, draft: Image, spooled: SpooledImage, stem: str, charge: Reservation | None) -> Record:
+        """Store the bytes under their stem, then their record. The spooled file is gone afterwards.
 
         A second try of one call gives the record that the first has stored. Raises StorageUnavailable, and then
         nothing is left, or LeftBehind.
         """
         for attempt in range(NAME_TRIES):
-            stem = other_stem(reservation.note, draft.id, attempt)
-            image = replace(draft, key=f"{stem}.{EXTENSIONS[draft.mime_type]}")
+            name = other_stem(stem, draft.id, attempt)
+            image = replace(draft, key=f"{name}.{EXTENSIONS[draft.mime_type]}")
             try:
-                return await self._store_under(image, spooled, reservation)
+                return await self._store_under(image, spooled, charge)
             except ObjectExists:
-                earlier = await self._read_record(stem)
+                earlier = await self._read_record(name)
             if earlier is None:
                 # An earlier try of this call died before its record was written: these bytes take their place.
                 await self._storage.delete(image.key)
-                return await self._store_under(image, spooled, reservation)
+                return await self._store_under(image, spooled, charge)
             if earlier.image.id == image.id:
                 spooled.remove()
                 return earlier
@@ -84,12 +90,20 @@ class ImageKeeper:
         image, charge = record.image, record.charge
         await self._history.add(image, None if charge is None else self._quota.charge(charge, image.id))
 
-    async def find_record(self, reservation: Reservation) -> Record | None:
-        """The record that a call has stored under its reservation, if it has got that far."""
+    async def index_of_task(self, record: Record, reservation: Reservation) -> None:
+        """The same for an image of a task. Raises HoldGone when the task has ended; then nothing is left of it."""
+        image = record.image
+        try:
+            await self._history.add(image, TaskQuota.charge(reservation, image.id))
+        except HoldGone:
+            await self._take_back(record_key(stem_of(image.key)), image.key)
+            raise
+
+    async def find_record(self, stem: str, call_id: str) -> Record | None:
+        """The record that a call has stored under its stem, if it has got that far."""
         for attempt in range(NAME_TRIES):
-            stem = other_stem(reservation.note, derived_id("img", reservation.id, 0), attempt)
-            record = await self._read_record(stem)
-            if record is None or record.image.call_id == reservation.id:
+            record = await self._read_record(other_stem(stem, derived_id("img", call_id, 0), attempt))
+            if record is None or record.image.call_id == call_id:
                 return record
         return None
 
@@ -102,6 +116,13 @@ class ImageKeeper:
             log.error("record cannot be read", key=record_key(stem), reason=str(error))
             return None
 
+    async def discard(self, stem: str, call_id: str) -> None:
+        """Remove what a call that delivers nothing any more has stored, its record included."""
+        record = await self.find_record(stem, call_id)
+        if record is not None:
+            await self._take_back(record_key(stem_of(record.image.key)), record.image.key)
+        await self.discard_bytes(stem)
+
     async def discard_bytes(self, stem: str) -> None:
         """Remove an image that never got its record; one whose record cannot be read stays for whoever can."""
         with contextlib.suppress(ObjectNotFound):
@@ -110,8 +131,8 @@ class ImageKeeper:
         for extension in EXTENSIONS.values():
             await self._storage.delete(f"{stem}.{extension}")
 
-    async def _store_under(self, image: Image, spooled: SpooledImage, reservation: Reservation) -> Record:
-        record = Record(image, reservation if reservation.is_metered else None)
+    async def _store_under(self, image: Image, spooled: SpooledImage, charge: Reservation | None) -> Record:
+        record = Record(image, charge)
         pair = ImageWithRecord(
             key=image.key,
             path=spooled.path,
@@ -125,3 +146,10 @@ class ImageKeeper:
         except MaybeStored as error:
             raise LeftBehind(str(error)) from error
         return record
+
+    async def _take_back(self, *keys: str) -> None:
+        try:
+            for key in keys:
+                await self._storage.delete(key)
+        except StorageUnavailable as error:
+            raise LeftBehind(str(error)) from error

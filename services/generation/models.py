@@ -21,6 +21,7 @@ CAPABILITIES: Mapping[str, Capability] = {
     "search": Capability.SEARCH,
     "blend": Capability.EDIT,
     "style": Capability.EDIT,
+    "batch": Capability.TEXT_TO_IMAGE,
 }
 
 
@@ -52,16 +53,57 @@ class GenerationCommand:
 
 
 @dataclass(frozen=True)
+class Share:
+    """One image of a task, made on what the whole task holds. `call`: the image's own, the same at each try."""
+
+    task_id: str
+    call: Call
+    reservation: Reservation
+
+
+@dataclass(frozen=True)
+class Accepted:
+    """What a task was promised: by these its images are made, whatever the defaults are by then.
+
+    `lifecycle` is the model, whose end may have to be told of.
+    """
+
+    provider: str
+    model: str
+    is_metered: bool
+    uses_own_key: bool
+    lifecycle: Model
+
+
+@dataclass(frozen=True)
 class Work:
-    """A command on its way: its reservation and its image follow from `call`. Without a caller there is no
-    reservation.
+    """A command on its way: its image follows from `call`.
+
+    `stem`: where the image goes in storage; None without a caller, for whom nothing is kept. `reservation` begins and
+    ends with this work; that of a `share` is the task's.
     """
 
     command: GenerationCommand
     call: Call
     route: Route
     request: ImageRequest
+    stem: str | None = None
     reservation: Reservation | None = None
+    share: Share | None = None
+
+    @property
+    def charge(self) -> Reservation | None:
+        """What the image is charged to."""
+        found = self.reservation if self.share is None else self.share.reservation
+        return found if found is not None and found.is_metered else None
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the provider sent. `duration` in seconds, its retries included."""
+
+    result: ImageResult
+    duration: float
 
 
 @dataclass(frozen=True)

@@ -6,13 +6,15 @@ from core.metrics import Metrics
 from services.generation.delivery import ImageKeeper
 from services.quota.models import Reservation
 from services.quota.service import QuotaService
+from services.quota.task_quota import TaskQuota
 
 log = get_logger(__name__)
 
 
 class Recovery:
-    def __init__(self, quota: QuotaService, keeper: ImageKeeper, metrics: Metrics) -> None:
+    def __init__(self, quota: QuotaService, task_quota: TaskQuota, keeper: ImageKeeper, metrics: Metrics) -> None:
         self._quota = quota
+        self._task_quota = task_quota
         self._keeper = keeper
         self._metrics = metrics
 
@@ -34,7 +36,12 @@ class Recovery:
         return settled
 
     async def _settle(self, reservation: Reservation) -> str:
-        """Commit what the ledger has; else index and charge what has a record; else give the points back."""
+        """Commit what the ledger has; else index and charge what has a record; else give the points back.
+
+        A task's reservation stands for as long as the task goes on. It has no note: tasks clear away what they leave.
+        """
+        if await self._task_quota.extend_if_held(reservation):
+            return "extended"
         charged = await self._quota.charged_images(reservation.id)
         if charged:
             await self._quota.commit(reservation, delivered=charged)
@@ -49,12 +56,13 @@ class Recovery:
         if await self._index(reservation):
             await self._quota.commit(reservation)
             return "indexed"
-        await self._keeper.discard_bytes(reservation.note)
+        if reservation.note:
+            await self._keeper.discard_bytes(reservation.note)
         await self._quota.dismiss(reservation)
         return "released"
 
     async def _index(self, reservation: Reservation) -> bool:
-        record = await self._keeper.find_record(reservation)
+        record = await self._keeper.find_record(reservation.note, reservation.id) if reservation.note else None
         if record is not None:
             await self._keeper.index(record)
         return record is not None

@@ -6,8 +6,9 @@ resolve → keywords → reserve → provider → store bytes and record → ind
 import asyncio
 import contextlib
 import time
-from collections.abc import Awaitable, Callable, Iterator
-from dataclasses import replace
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
 
 from redis.exceptions import RedisError
 
@@ -18,33 +19,33 @@ from core.ids import derived_id, new_id
 from core.logging import get_logger
 from core.metrics import Metrics
 from core.settings import StorageSettings
-from services.accounts.models import Caller
 from services.generation.delivery import ImageKeeper, LeftBehind
+from services.generation.drafts import draft_of, image_id_of, is_metered, quota_identity, stem_of_call
 from services.generation.errors import ImagePending
 from services.generation.models import (
     CAPABILITIES,
+    Accepted,
+    Answer,
     Generated,
     GenerationCommand,
     Kept,
     Passing,
+    Share,
     Work,
 )
 from services.generation.request import image_request
 from services.generation.sources import clean_sources
 from services.history.models import Image
 from services.idempotency import KEPT_SECONDS, Call, IdempotencyKey, IdempotencyService
-from services.moderation.models import ModerationContext
+from services.moderation.models import ModerationCheck, ModerationContext
 from services.moderation.service import ModerationService
-from services.providers.base import ImageResult
 from services.providers.service import ProviderService, Route
-from services.quota.models import QuotaIdentity, Reservation, mode_key
+from services.quota.models import Reservation, mode_key
 from services.quota.service import QuotaService
-from services.storage.names import EXTENSIONS, image_stem
-
-UNLISTED_KEPT_MS = 24 * 3600 * 1000
 
 log = get_logger(__name__)
 
+Result = TypeVar("Result")
 StillWanted = Callable[[], Awaitable[bool]]
 
 
@@ -76,6 +77,7 @@ class GenerationService:
         self._fail_points = fail_points
         self._trial_enabled = trial_enabled
         self._running: set[asyncio.Task[Generated]] = set()
+        self._audits: set[asyncio.Task[None]] = set()
 
     async def generate(self, command: GenerationCommand, still_wanted: StillWanted) -> Generated:
         """Make one image, keep it and charge it. Raises the AppErrors of SPEC section 3; then nothing was charged.
@@ -88,13 +90,67 @@ class GenerationService:
         task.add_done_callback(self._forget)
         return await asyncio.shield(task)
 
+    async def accept(self, command: GenerationCommand) -> Accepted:
+        """Look at a command whose images a task is to make. Raises what `generate` would before it reserves."""
+        route = self._route(command)
+        image_request(command, route)
+        caller = command.caller
+        assert caller is not None, "a task is somebody's"
+        check = await self._check_keywords(command)
+        audit = asyncio.create_task(self._moderation.finish(check))
+        self._audits.add(audit)
+        audit.add_done_callback(self._audits.discard)
+        uses_own_key = route.key_source == "request"
+        return Accepted(
+            provider=route.provider.name,
+            model=route.model.id,
+            is_metered=is_metered(caller, uses_own_key),
+            uses_own_key=uses_own_key,
+            lifecycle=route.model,
+        )
+
+    async def make_share(self, command: GenerationCommand, share: Share) -> Image:
+        """One image of a task whose command was accepted; what an earlier try of it has left is gone on with.
+
+        Raises as `generate`, and HoldGone when the task has ended meanwhile. Whoever cancels this drops the provider's
+        call; what the provider has sent by then is kept and charged first.
+        """
+        try:
+            return await self._share(command, share)
+        finally:
+            for reference in command.references:
+                reference.remove()
+
+    async def find_share(self, command: GenerationCommand, share: Share) -> Image | None:
+        """The image of a share that some try of it has made; one that is stored and not indexed yet is, and charged.
+
+        Raises HoldGone as `make_share`.
+        """
+        caller = command.caller
+        assert caller is not None, "a task is somebody's"
+        image = await self._keeper.find_made(image_id_of(share.call.id))
+        if image is not None:
+            return image
+        record = await self._keeper.find_record(stem_of_call(command, caller, share.call), share.call.id)
+        if record is None:
+            return None
+        await self._keeper.index_of_task(record, share.reservation)
+        return record.image
+
+    async def clear_share(self, command: GenerationCommand, share: Share) -> None:
+        """Remove what a share has stored of an image that the task did not deliver, once the task has ended."""
+        caller = command.caller
+        assert caller is not None, "a task is somebody's"
+        await self._keeper.discard(stem_of_call(command, caller, share.call), share.call.id)
+
     async def drain(self, seconds: float) -> None:
         """At a stop of the process: wait for what is under way.
 
         What takes longer is lost, as by a kill: the sweep gives its points back.
         """
-        if self._running:
-            await asyncio.wait(self._running, timeout=seconds)
+        under_way: set[asyncio.Task[Any]] = {*self._running, *self._audits}
+        if under_way:
+            await asyncio.wait(under_way, timeout=seconds)
 
     def _forget(self, task: asyncio.Task[Generated]) -> None:
         self._running.discard(task)
@@ -133,23 +189,51 @@ class GenerationService:
         return None
 
     async def _counted(self, command: GenerationCommand, call: Call, still_wanted: StillWanted) -> Generated:
-        outcome, provider = "error", "none"  # a name that the caller made up must not become a time series
+        with self._outcome(command) as outcome:
+            work = self._resolved(command, call, outcome)
+            return await self._checked(work, still_wanted)
+
+    async def _share(self, command: GenerationCommand, share: Share) -> Image:
+        made = await self.find_share(command, share)
+        if made is not None:
+            return made
+        caller = command.caller
+        assert caller is not None, "a task is somebody's"
+        with self._outcome(command) as outcome:
+            work = self._resolved(command, share.call, outcome)
+            work = replace(work, share=share, stem=stem_of_call(command, caller, share.call))
+            answer = await self._asked(work)
+            return await to_its_end(self._share_kept(work, share, answer))
+
+    async def _share_kept(self, work: Work, share: Share, answer: Answer) -> Image:
+        kept = await self._kept(work, answer)
+        assert isinstance(kept, Kept)
+        self._fail_points.reach("record_stored")
+        with self._step("index"):
+            await self._keeper.index_of_task(kept.record, share.reservation)
+        self._fail_points.reach("indexed")
+        return kept.record.image
+
+    @contextlib.contextmanager
+    def _outcome(self, command: GenerationCommand) -> Iterator["_Outcome"]:
+        outcome = _Outcome()
         try:
-            with self._step("resolve"):
-                route = self._route(command)
-                provider = route.provider.name
-                request = image_request(command, route)
-            generated = await self._checked(Work(command, call, route, request), still_wanted)
-            outcome = "ok"
-            return generated
+            yield outcome
+            outcome.name = "ok"
         except AppError as error:
-            outcome = error.code
+            outcome.name = error.code
             raise
         except ClientGone:
-            outcome = "client_gone"
+            outcome.name = "client_gone"
             raise
         finally:
-            self._metrics.generations.labels(command.mode, provider, outcome).inc()
+            self._metrics.generations.labels(command.mode, outcome.provider, outcome.name).inc()
+
+    def _resolved(self, command: GenerationCommand, call: Call, outcome: "_Outcome") -> Work:
+        with self._step("resolve"):
+            route = self._route(command)
+            outcome.provider = route.provider.name
+            return Work(command, call, route, image_request(command, route))
 
     def _route(self, command: GenerationCommand) -> Route:
         caller = command.caller
@@ -164,11 +248,7 @@ class GenerationService:
         )
 
     async def _checked(self, work: Work, still_wanted: StillWanted) -> Generated:
-        command = work.command
-        user_id = command.caller.user_id if command.caller else None
-        context = ModerationContext(user_id=user_id, request_id=command.request_id, mode=command.mode)
-        with self._step("keywords"):
-            check = await self._moderation.check_keywords(command.prompt, context)
+        check = await self._check_keywords(work.command)
         audit = asyncio.create_task(self._moderation.finish(check))
         try:
             with self._step("reserve"):
@@ -178,6 +258,12 @@ class GenerationService:
         finally:
             await audit
 
+    async def _check_keywords(self, command: GenerationCommand) -> ModerationCheck:
+        user_id = command.caller.user_id if command.caller else None
+        context = ModerationContext(user_id=user_id, request_id=command.request_id, mode=command.mode)
+        with self._step("keywords"):
+            return await self._moderation.check_keywords(command.prompt, context)
+
     async def _reserved(self, work: Work) -> Work:
         """Hold the points of a call on the operator's key; any other call that keeps its image is only noted, so that
         the sweep finds what it may leave.
@@ -185,7 +271,7 @@ class GenerationService:
         command, caller = work.command, work.command.caller
         if caller is None:
             return work
-        stem = _stem(command, caller, work.call)
+        stem = stem_of_call(command, caller, work.call)
         if is_metered(caller, work.route.key_source == "request"):
             mode = mode_key(command.mode, command.resolution)
             reservation = await self._quota.reserve(
@@ -193,7 +279,8 @@ class GenerationService:
             )
         else:
             reservation = await self._quota.hold(quota_identity(caller), reservation_id=work.call.id, note=stem)
-        return replace(work, reservation=reservation)
+        # What the reservation says: a try before may have begun on another second.
+        return replace(work, stem=reservation.note, reservation=reservation)
 
     async def _made(self, work: Work, still_wanted: StillWanted) -> Generated:
         try:
@@ -223,9 +310,9 @@ class GenerationService:
             raise ImagePending(str(error)) from error
 
     async def _left_by_an_earlier_try(self, work: Work) -> Kept | None:
-        if work.command.idempotency is None or work.reservation is None:
+        if work.command.idempotency is None or work.stem is None:
             return None
-        record = await self._keeper.find_record(work.reservation)
+        record = await self._keeper.find_record(work.stem, work.call.id)
         if record is None:
             return None
         return Kept(record, await self._keeper.bytes_of(record.image) if work.command.include_bytes else None)
@@ -233,20 +320,26 @@ class GenerationService:
     async def _called(self, work: Work, still_wanted: StillWanted) -> Kept | Passing:
         if not await still_wanted():
             raise ClientGone
+        return await self._kept(work, await self._asked(work))
+
+    async def _asked(self, work: Work) -> Answer:
         started = time.perf_counter()
         with self._step("provider"):
             result = await self._providers.make_image(work.route, work.request)
         duration = round(time.perf_counter() - started, 3)
-        result = replace(result, search_sources=clean_sources(result.search_sources))
         self._fail_points.reach("answered")
-        spooled, command, reservation = result.image, work.command, work.reservation
+        return Answer(replace(result, search_sources=clean_sources(result.search_sources)), duration)
+
+    async def _kept(self, work: Work, answer: Answer) -> Kept | Passing:
+        result, duration, command = answer.result, answer.duration, work.command
+        spooled = result.image
         try:
-            if command.caller is None or reservation is None:
+            if command.caller is None or work.stem is None:
                 return Passing(result, duration, await self._keeper.read(spooled))
             data = await self._keeper.read(spooled) if command.include_bytes else None
-            draft = self._draft(work, command.caller, reservation, result, duration)
+            draft = draft_of(work, command.caller, work.stem, result, duration, self._guest_kept_ms)
             with self._step("store"):
-                return Kept(await self._keeper.store(draft, spooled, reservation), data)
+                return Kept(await self._keeper.store(draft, spooled, work.stem, work.charge), data)
         finally:
             spooled.remove()
 
@@ -267,48 +360,6 @@ class GenerationService:
             # The ledger has the charge: the expiry of the reservation, or a rebuild, brings the counters to it.
             log.warning("counters follow the ledger later", call_id=reservation.id, reason=str(error))
 
-    def _draft(
-        self,
-        work: Work,
-        caller: Caller,
-        reservation: Reservation,
-        result: ImageResult,
-        duration: float,
-    ) -> Image:
-        command, facts, now = work.command, result.image.facts, now_ms()
-        return Image(
-            id=derived_id("img", work.call.id, 0),
-            user_id=caller.user_id,
-            folder_id=caller.folder_id,
-            key=f"{reservation.note}.{EXTENSIONS[facts.mime_type]}",
-            mode=command.mode,
-            prompt=command.prompt,
-            aspect_ratio=command.aspect_ratio,
-            resolution=command.resolution,
-            provider=work.route.provider.name,
-            model=work.route.model.id,
-            duration=duration,
-            created_at=now,
-            width=facts.width,
-            height=facts.height,
-            size=result.image.size,
-            mime_type=facts.mime_type,
-            call_id=work.call.id,
-            listed=command.save_to_history,
-            negative_prompt=command.negative_prompt,
-            seed=command.seed,
-            safety_level=command.safety_level,
-            text_response=result.text_response,
-            thinking=result.thinking,
-            search_sources=result.search_sources,
-            expires_at=self._expiry(command, caller, now),
-        )
-
-    def _expiry(self, command: GenerationCommand, caller: Caller, now: int) -> int | None:
-        if not command.save_to_history:
-            return now + UNLISTED_KEPT_MS
-        return now + self._guest_kept_ms if caller.role == "guest" else None
-
     @contextlib.contextmanager
     def _step(self, name: str) -> Iterator[None]:
         started = time.perf_counter()
@@ -318,21 +369,19 @@ class GenerationService:
             self._metrics.step_seconds.labels(name).observe(time.perf_counter() - started)
 
 
-def is_metered(caller: Caller, has_own_key: bool) -> bool:
-    """Only callers on the operator's key are, and admins never."""
-    return not has_own_key and caller.role != "admin"
+@dataclass
+class _Outcome:
+    """What is counted of a generation; a name that the caller made up must not become a time series."""
+
+    name: str = "error"
+    provider: str = "none"
 
 
-def quota_identity(caller: Caller) -> QuotaIdentity:
-    return QuotaIdentity(caller.user_id, caller.address if caller.role == "guest" else None)
-
-
-def _stem(command: GenerationCommand, caller: Caller, call: Call) -> str:
-    return image_stem(
-        folder_id=caller.folder_id,
-        mode=command.mode,
-        prompt=command.prompt,
-        image_id=derived_id("img", call.id, 0),
-        made_at=call.started_at,
-        listed=command.save_to_history,
-    )
+async def to_its_end(work: Coroutine[Any, Any, Result]) -> Result:
+    """Do this whole, also when whoever waits for it is cancelled meanwhile; they are cancelled after it."""
+    task = asyncio.ensure_future(work)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait([task])
+        raise

@@ -49,7 +49,8 @@ _KINDS = {kind: get_type_hints(kind) for kind in (Image, Reservation, QuotaIdent
 
 def nobodys(charge: Reservation) -> Reservation:
     """A charge whose image is another's by now: it stays with the one who has left, and cannot be told any more."""
-    return replace(charge, identity=replace(charge.identity, user_id=FORGOTTEN_USER))
+    identity = replace(charge.identity, user_id=FORGOTTEN_USER, service_key_id=None, service_key_limit=None)
+    return replace(charge, identity=identity)
 
 
 def write_record(record: Record) -> bytes:

@@ -99,6 +99,10 @@ class HistoryService:
         image = await self._find(image_id)
         return None if image is None or image.deleted_at is not None else image
 
+    async def find_any(self, image_id: str) -> Image | None:
+        """An image that has a row, in the trash or not."""
+        return await self._find(image_id)
+
     async def set_favorite(self, user_id: str, image_id: str, is_favorite: bool) -> None:
         """Raises NotFound as `get` does."""
         image = await self.get(user_id, image_id)

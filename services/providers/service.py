@@ -106,6 +106,13 @@ class ProviderService:
         """Whether anything can be made without an own key."""
         return bool(self._operator_keys) or any(not provider.needs_key for provider in self._providers.values())
 
+    def model(self, capability: Capability, *, provider: str | None, model: str | None, has_own_key: bool) -> Model:
+        """The model that a call would get. Raises ValidationFailed."""
+        name = provider or self._default_for(has_own_key)
+        if name not in self._providers:
+            raise ValidationFailed([FieldProblem("provider", "not_allowed", allowed=tuple(self._providers))])
+        return self._catalog.find(name, model, capability, datetime.now(UTC).date())
+
     def estimate(
         self,
         capability: Capability,
@@ -117,10 +124,7 @@ class ProviderService:
         has_own_key: bool,
     ) -> Estimate:
         """The price by the catalog. Raises ValidationFailed for what the model cannot do."""
-        name = provider or self._default_for(has_own_key)
-        if name not in self._providers:
-            raise ValidationFailed([FieldProblem("provider", "not_allowed", allowed=tuple(self._providers))])
-        found = self._catalog.find(name, model, capability, datetime.now(UTC).date())
+        found = self.model(capability, provider=provider, model=model, has_own_key=has_own_key)
         if resolution not in found.resolutions:
             raise ValidationFailed([FieldProblem("resolution", "not_supported", allowed=found.resolutions)])
         price = found.prices[resolution]

@@ -7,9 +7,10 @@ from core.errors import AppError, JsonValue
 
 
 class QuotaExceeded(AppError):
-    """The pool, the guests' share or the mode's limit is spent.
+    """The pool, the guests' share, the mode's limit or a service key's own cap is spent.
 
-    `reason` is `pool`, `guest_share` or `mode`; the rest of the details is the body of `GET /api/quota`.
+    `reason` is `pool`, `guest_share`, `mode` or `service_key`; the rest of the details is the body of `GET /api/quota`,
+    and with a capped key `service_key`, the points of that key.
     """
 
     code = "QUOTA_EXCEEDED"
@@ -29,3 +30,7 @@ class Cooldown(AppError):
 
     def __init__(self, remaining_seconds: float) -> None:
         super().__init__(retry_after=max(1, math.ceil(remaining_seconds)))
+
+
+class HoldGone(Exception):
+    """The task has ended meanwhile: nothing can be charged to it any more. No caller ever sees this."""

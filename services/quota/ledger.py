@@ -21,6 +21,7 @@ charges = Table(
     Column("points", Integer, nullable=False),
     Column("day", String, nullable=False),
     Column("created_at", BigInteger, nullable=False),
+    Column("service_key_id", String),
     Index("ix_charges_day_user_id", "day", "user_id"),
 )
 
@@ -39,6 +40,7 @@ def add_charge(connection: Connection, image_id: str, reservation: Reservation, 
             "points": reservation.points // reservation.count,
             "day": reservation.day,
             "created_at": now,
+            "service_key_id": identity.service_key_id,
         },
     )
 
@@ -49,19 +51,23 @@ def day_totals(connection: Connection, day: str) -> LedgerTotals:
             charges.c.user_id,
             charges.c.mode,
             charges.c.guest_address,
+            charges.c.service_key_id,
             func.count().label("images"),
             func.sum(charges.c.points).label("points"),
         )
         .where(charges.c.day == day)
-        .group_by(charges.c.user_id, charges.c.mode, charges.c.guest_address)
+        .group_by(charges.c.user_id, charges.c.mode, charges.c.guest_address, charges.c.service_key_id)
     )
-    pool, by_user_mode, by_address = 0, dict[tuple[str, str], int](), dict[str, int]()
-    for user_id, mode, address, images, points in rows:
+    pool, by_user_mode = 0, dict[tuple[str, str], int]()
+    by_address, by_key = dict[str, int](), dict[str, int]()
+    for user_id, mode, address, key_id, images, points in rows:
         pool += points
         by_user_mode[user_id, mode] = by_user_mode.get((user_id, mode), 0) + images
         if address:
             by_address[address] = by_address.get(address, 0) + points
-    return LedgerTotals(pool, by_user_mode, by_address)
+        if key_id:
+            by_key[key_id] = by_key.get(key_id, 0) + points
+    return LedgerTotals(pool, by_user_mode, by_address, by_key)
 
 
 def day_charges(connection: Connection, day: str) -> dict[str, int]:
@@ -84,4 +90,5 @@ def charged_among(connection: Connection, image_ids: Collection[str]) -> set[str
 
 def forget_user(connection: Connection, user_id: str) -> None:
     """The points of a day still add up; whose they were cannot be told any more."""
-    connection.execute(update(charges).where(charges.c.user_id == user_id).values(user_id=FORGOTTEN_USER))
+    nobodys = {"user_id": FORGOTTEN_USER, "service_key_id": None}
+    connection.execute(update(charges).where(charges.c.user_id == user_id).values(**nobodys))

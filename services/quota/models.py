@@ -24,10 +24,16 @@ class QuotaMode:
 
 @dataclass(frozen=True)
 class QuotaIdentity:
-    """Who is metered. Guests share by address; `guest_address` is None for everybody else."""
+    """Who is metered. Guests share by address; `guest_address` is None for everybody else.
+
+    `service_key_id`: the key that a program calls with for its owner, and `service_key_limit` the points a day that it
+    may take; None without a key, or without a cap.
+    """
 
     user_id: str
     guest_address: str | None = None
+    service_key_id: str | None = None
+    service_key_limit: int | None = None
 
 
 @dataclass(frozen=True)
@@ -109,6 +115,16 @@ class LedgerTotals:
     pool: int
     by_user_mode: dict[tuple[str, str], int]
     by_guest_address: dict[str, int]
+    by_service_key: dict[str, int]
+
+
+@dataclass(frozen=True)
+class DayBooks:
+    """What the database says of a day at one moment. `charged`: images by reservation; `holds` of tasks that go on."""
+
+    totals: LedgerTotals
+    charged: dict[str, int]
+    holds: tuple[Reservation, ...]
 
 
 def quota_modes(settings: QuotaSettings) -> dict[str, QuotaMode]:

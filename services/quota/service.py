@@ -12,10 +12,11 @@ from core.errors import DependencyUnavailable
 from core.logging import get_logger
 from core.metrics import Metrics
 from core.settings import QuotaSettings
-from services.quota import ledger
+from services.quota import holds, ledger
 from services.quota.errors import Cooldown, QuotaExceeded
 from services.quota.models import (
     UNMETERED,
+    DayBooks,
     ModeUsage,
     QuotaIdentity,
     QuotaMode,
@@ -170,18 +171,17 @@ class QuotaService:
     async def forget(self, user_id: str) -> None:
         """Remove what is kept of somebody who has left and of whom nothing is under way; their points stay used."""
         await self._database.write(lambda connection: ledger.forget_user(connection, user_id))
+        await self._database.write(lambda connection: holds.forget_user(connection, user_id))
         now = now_ms()
         await self._store.forget_user(user_id, [utc_day(now - days * DAY_MS) for days in range(DAYS_KEPT)])
 
     async def rebuild(self, day: str) -> bool:
         """Set a day's counters to what the ledger says and what is held besides. False: they changed meanwhile."""
         epoch = await self._store.epoch(day)
-        totals, charged = await self._database.read(
-            lambda connection: (ledger.day_totals(connection, day), ledger.day_charges(connection, day))
-        )
-        done = await self._store.rebuild(day, epoch, totals, charged)
+        books = await self._database.read(lambda connection: _day_books(connection, day))
+        done = await self._store.rebuild(day, epoch, books, self._lifetime_ms)
         if done:
-            log.info("quota counters set from the ledger", day=day, points=totals.pool)
+            log.info("quota counters set from the ledger", day=day, points=books.totals.pool)
         return done
 
     async def _settle(self, reservation: Reservation, delivered: int, *, stays_listed: bool = False) -> str:
@@ -224,7 +224,11 @@ class QuotaService:
             return Cooldown(outcome.wait / 1000)
         status = await self.status(identity)
         wait = max(1, (status.resets_at - now_ms()) // 1000)
-        return QuotaExceeded(outcome.result, status.as_details(), wait)
+        details = status.as_details()
+        if identity.service_key_id is not None and identity.service_key_limit is not None:
+            points = await self._store.service_key_points(identity.service_key_id, utc_day(now_ms()))
+            details["service_key"] = Usage(points, identity.service_key_limit).as_details()
+        return QuotaExceeded(outcome.result, details, wait)
 
     def _status(self, counters: Counters, identity: QuotaIdentity, metered: bool) -> QuotaStatus:
         now = now_ms()
@@ -241,3 +245,11 @@ class QuotaService:
             cooldown_remaining_seconds=max(0.0, (cooldown_ms - since) / 1000) if metered else 0.0,
             resets_at=next_utc_day(now),
         )
+
+
+def _day_books(connection: Connection, day: str) -> DayBooks:
+    return DayBooks(
+        totals=ledger.day_totals(connection, day),
+        charged=ledger.day_charges(connection, day),
+        holds=tuple(hold for hold in holds.held(connection, day) if hold.is_metered),
+    )

@@ -2,6 +2,7 @@
 
 import json
 import secrets
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from redis.asyncio import Redis
@@ -9,7 +10,7 @@ from redis.asyncio import Redis
 from core.clients.redis import RedisKey, reply, scan_pages
 from core.clock import Milliseconds, utc_day
 from services.quota import scripts
-from services.quota.models import LedgerTotals, QuotaIdentity, Reservation
+from services.quota.models import DayBooks, QuotaIdentity, Reservation
 
 COUNTER_TTL_SECONDS = 2 * 24 * 3600
 EPOCH_BITS = 48  # Lua counts exactly up to 2^53
@@ -17,6 +18,7 @@ EPOCH_BITS = 48  # Lua counts exactly up to 2^53
 POOL = RedisKey("quota:{date}:global", "hash: points used of the pool, change counter", COUNTER_TTL_SECONDS)
 USER = RedisKey("quota:{date}:user:{user_id}", "hash: images by mode, time of the last generation", COUNTER_TTL_SECONDS)
 GUESTS = RedisKey("quota:{date}:guests:{address}", "hash: points used by guests of one address", COUNTER_TTL_SECONDS)
+SERVICE_KEY = RedisKey("quota:{date}:service_key:{id}", "hash: points used with one service key", COUNTER_TTL_SECONDS)
 RESERVATIONS = RedisKey("quota:reservations", "sorted set: ids of live reservations by expiry", None)
 RESERVATION = RedisKey("quota:reservation:{id}", "hash: what one reservation holds, for whom", COUNTER_TTL_SECONDS)
 
@@ -34,7 +36,7 @@ class Limits:
 
 @dataclass(frozen=True)
 class ReserveOutcome:
-    """`result`: reserved, held, cooldown, pool, guest_share, mode, unknown_day.
+    """`result`: reserved, held, cooldown, pool, guest_share, mode, service_key, unknown_day.
 
     `made_at`, `day`, `note` and `state` (reserved or committed) belong to the first two, `wait` (milliseconds) to
     cooldown.
@@ -66,6 +68,7 @@ class QuotaStore:
         self._hold = redis.register_script(scripts.HOLD)
         self._settle = redis.register_script(scripts.SETTLE)
         self._dismiss = redis.register_script(scripts.DISMISS)
+        self._extend = redis.register_script(scripts.EXTEND)
         self._rebuild = redis.register_script(scripts.REBUILD)
 
     async def reserve(self, reservation: Reservation, limits: Limits) -> ReserveOutcome:
@@ -78,6 +81,8 @@ class QuotaStore:
                 reservation.id, reservation.mode, reservation.points, reservation.count,
                 limits.pool, limits.guest_share, limits.mode, limits.cooldown, limits.lifetime, COUNTER_TTL_SECONDS,
                 identity.user_id, identity.guest_address or "", reservation.day, reservation.note,
+                identity.service_key_id or "",
+                "" if identity.service_key_limit is None else identity.service_key_limit,
             ],
         )  # fmt: skip
         if result == "cooldown":
@@ -111,6 +116,20 @@ class QuotaStore:
     async def dismiss(self, reservation: Reservation) -> None:
         await self._dismiss(keys=[RESERVATIONS(), RESERVATION(id=reservation.id)], args=[reservation.id])
 
+    async def extend(self, reservation: Reservation, lifetime: Milliseconds) -> None:
+        """Let a reservation that stands expire later."""
+        await self._extend(
+            keys=[RESERVATIONS(), RESERVATION(id=reservation.id)], args=[reservation.id, lifetime, COUNTER_TTL_SECONDS]
+        )
+
+    async def missing(self, reservations: Sequence[Reservation]) -> list[Reservation]:
+        """Those that Redis does not know."""
+        pipeline = self._redis.pipeline(transaction=False)
+        for reservation in reservations:
+            pipeline.exists(RESERVATION(id=reservation.id))
+        known: list[int] = await pipeline.execute()
+        return [reservation for reservation, there in zip(reservations, known, strict=True) if not there]
+
     async def counters(self, identity: QuotaIdentity, day: str, cooldown_since: Milliseconds | None = None) -> Counters:
         """`cooldown_since`: a generation since then counts as the last one, also where it was another day's."""
         earlier_day = day if cooldown_since is None else utc_day(cooldown_since)
@@ -129,6 +148,9 @@ class QuotaStore:
             guest_points=int(guest_points or 0),
             last_generation=int(last) if last else None,
         )
+
+    async def service_key_points(self, key_id: str, day: str) -> int:
+        return int(await reply(self._redis.hget(SERVICE_KEY(date=day, id=key_id), "points")) or 0)
 
     async def epoch(self, day: str) -> int:
         """The day's change counter. It starts somewhere, so that after a loss of all keys no old value comes again."""
@@ -175,11 +197,12 @@ class QuotaStore:
         found = [await self._load(reservation_id) for reservation_id in ids]
         return [reservation for reservation in found if reservation is not None]
 
-    async def rebuild(self, day: str, epoch: int, totals: LedgerTotals, charged: dict[str, int]) -> bool:
+    async def rebuild(self, day: str, epoch: int, books: DayBooks, lifetime: Milliseconds) -> bool:
         """Set the day's counters to the ledger's totals and what is held besides. False: they changed meanwhile.
 
-        `charged`: images in the ledger by reservation, read together with the totals and after `epoch`.
+        `books` was read after `epoch`; `lifetime` is for the holds that Redis has lost.
         """
+        totals = books.totals
         body = {
             "epoch": epoch,
             "ttl": COUNTER_TTL_SECONDS,
@@ -187,12 +210,28 @@ class QuotaStore:
             "pool": totals.pool,
             "user_key": USER(date=day, user_id=""),
             "guests_key": GUESTS(date=day, address=""),
+            "service_key": SERVICE_KEY(date=day, id=""),
             "reservation_key": RESERVATION(id=""),
             "users": [
                 {"id": user_id, "mode": mode, "count": count} for (user_id, mode), count in totals.by_user_mode.items()
             ],
             "guests": [{"address": address, "points": points} for address, points in totals.by_guest_address.items()],
-            "charged": charged,
+            "service_keys": [{"id": key_id, "points": points} for key_id, points in totals.by_service_key.items()],
+            "charged": books.charged,
+            "holds": [
+                {
+                    "id": hold.id,
+                    "user_id": hold.identity.user_id,
+                    "guest_address": hold.identity.guest_address or "",
+                    "service_key_id": hold.identity.service_key_id or "",
+                    "mode": hold.mode,
+                    "points": hold.points,
+                    "count": hold.count,
+                    "made_at": hold.made_at,
+                }
+                for hold in books.holds
+            ],
+            "lifetime": lifetime,
         }
         done = await self._rebuild(keys=[POOL(date=day), RESERVATIONS()], args=[json.dumps(body)])
         return bool(done)
@@ -207,7 +246,7 @@ class QuotaStore:
             return None  # since the set was read
         return Reservation(
             id=reservation_id,
-            identity=QuotaIdentity(held["user_id"], held["guest_address"] or None),
+            identity=QuotaIdentity(held["user_id"], held["guest_address"] or None, held.get("service_key_id") or None),
             mode=held["mode"],
             points=int(held["points"]),
             count=int(held["count"]),
@@ -225,4 +264,5 @@ class QuotaStore:
             GUESTS(date=day, address=identity.guest_address) if identity.guest_address else "",
             RESERVATIONS(),
             RESERVATION(id=reservation.id),
+            SERVICE_KEY(date=day, id=identity.service_key_id) if identity.service_key_id else "",
         ]

@@ -13,6 +13,7 @@ from services.quota.service import QuotaService
 from services.reindex.models import Entry, Run
 from services.storage.base import Storage
 from services.storage.errors import ObjectNotFound
+from services.tasks.service import TaskService
 
 
 class Entering:
@@ -21,22 +22,23 @@ class Entering:
         storage: Storage,
         history: HistoryService,
         quota: QuotaService,
+        tasks: TaskService,
         owners: OwnerRegistry,
         fail_points: FailPoints,
     ) -> None:
         self._storage = storage
         self._history = history
         self._quota = quota
+        self._tasks = tasks
         self._owners = owners
         self._fail_points = fail_points
 
     async def enter(self, entries: Sequence[Entry], run: Run) -> None:
-        """Images that have no row, each with its charge. One that has its charge already was deleted for good."""
-        charged = await self._quota.charged_among([entry.image.id for entry in entries])
-        for entry in entries:
-            if entry.image.id in charged:
-                run.report.found_odd("deleted", entry.image.key)
-        fresh = [entry for entry in entries if entry.image.id not in charged]
+        """Images that have no row, each with its charge. One that has its charge already was deleted for good, and one
+        of a task that is known is that task's, which charges what it delivers and removes all else.
+        """
+        entries = await self._without_tasks(entries, run)
+        fresh = await self._uncharged(entries, run)
         claims = _claims(fresh)
         if run.dry_run:
             run.report.accounts |= (await self._owners.find(claims)).new
@@ -48,6 +50,30 @@ class Entering:
         run.report.accounts |= owners.new
         for entry in fresh:
             await self._enter(entry, owners.ids[_claim(entry)], run)
+
+    async def _uncharged(self, entries: Sequence[Entry], run: Run) -> list[Entry]:
+        charged = await self._quota.charged_among([entry.image.id for entry in entries])
+        delivered = [entry.image.key for entry in entries if entry.image.id in charged]
+        # Another run, or its call, may have entered it since we looked.
+        there = await self._history.indexed_among(delivered) if delivered else set[str]()
+        run.report.there += len(there)
+        for key in delivered:
+            if key not in there:
+                run.report.found_odd("deleted", key)
+        return [entry for entry in entries if entry.image.id not in charged]
+
+    async def _without_tasks(self, entries: Sequence[Entry], run: Run) -> list[Entry]:
+        known = await self._tasks.closed_among({entry.image.task_id for entry in entries if entry.image.task_id})
+        free = list[Entry]()
+        for entry in entries:
+            is_over = known.get(entry.image.task_id or "")
+            if is_over is None:
+                free.append(entry)
+            elif is_over:
+                run.report.found_odd("task_over", entry.image.key)
+            else:
+                run.report.under_way += 1
+        return free
 
     async def _enter(self, entry: Entry, user_id: str, run: Run) -> None:
         image, charge = replace(entry.image, user_id=user_id), _charge(entry, user_id)

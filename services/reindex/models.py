@@ -21,6 +21,7 @@ ODDITIES: Mapping[str, str] = {
     "unreadable": "record that cannot be read",
     "no_image": "record without its image",
     "deleted": "image that was deleted for good before",
+    "task_over": "image that a task has left which is over",
     "refused": "image that the database refuses",
     "no_owner": "image that has no record and lies in nobody's folder",
     "no_picture": "image that has no record and is no picture that we keep",
@@ -91,7 +92,7 @@ class Report:
         yield f"  {self.there} were in the index"
         for source, count in self.indexed.items():
             yield f"  {count} indexed {SOURCES[source]}"
-        yield f"  {self.under_way} under way, or just stored: left to their calls and to the sweep"
+        yield f"  {self.under_way} under way, or just stored: left to their calls, their tasks and the sweep"
         yield f"{self.charged} images charged with {self.points} points"
         yield f"{len(self.accounts)} accounts made for owners whom the database did not know"
         for kind, count in self.odd.items():
@@ -101,7 +102,7 @@ class Report:
 
 @dataclass(frozen=True)
 class Run:
-    """One run. Calls that stored something before `settled` are over, and what they left is cleared away."""
+    """One run. Calls and tasks that stored something before `settled` are over, and what they left is cleared away."""
 
     report: Report
     settled: Milliseconds

@@ -1,7 +1,7 @@
 """Index and ledger from storage alone: for a database that is lost, and for what crashes left that nobody knows of.
 
 It may run beside the service, and again at any time. What is in the index stays as it is; an image is entered with its
-charge in one transaction; what a call, the sweep or a deletion is at work on is left to them.
+charge in one transaction; what a call, a task, the sweep or a deletion is at work on is left to them.
 """
 
 import asyncio
@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from functools import partial
 from typing import TypeVar
 
-from core.clock import now_ms, utc_day
+from core.clock import Milliseconds, now_ms, utc_day
 from core.errors import DependencyUnavailable
 from services.generation.recovery import Recovery
 from services.history.service import HistoryService
@@ -21,6 +21,7 @@ from services.reindex.models import Entry, Found, Report, Run
 from services.reindex.reading import read_alone, read_recorded
 from services.storage.base import Storage
 from services.storage.keys import holds_image
+from services.tasks.service import TaskService
 
 Given = TypeVar("Given")
 
@@ -43,6 +44,7 @@ class Reindexer:
         quota: QuotaService,
         recovery: Recovery,
         entering: Entering,
+        tasks: TaskService,
         *,
         call_lifetime_seconds: float,
     ) -> None:
@@ -51,6 +53,7 @@ class Reindexer:
         self._quota = quota
         self._recovery = recovery
         self._entering = entering
+        self._tasks = tasks
         self._lifetime_ms = int(call_lifetime_seconds * 1000)
 
     async def run(self, report: Report, *, dry_run: bool) -> None:
@@ -59,7 +62,7 @@ class Reindexer:
         Raises StorageUnavailable, DependencyUnavailable or RedisError when a part is away. What was entered until then
         stays, and the next run goes on from there.
         """
-        run = Run(report, now_ms() - self._lifetime_ms, dry_run)
+        run = Run(report, await self._settled(), dry_run)
         while not dry_run and await self._recovery.sweep():
             pass
         without_record = 0
@@ -73,6 +76,12 @@ class Reindexer:
             report.legacy_images += bool(_LEGACY_KEY.match(info.key) and holds_image(info.key))
         if not dry_run:
             await self._recount()
+
+    async def _settled(self) -> Milliseconds:
+        """What was stored before is no call's any more, and no task's, which may take up what it left hours ago."""
+        calls_are_over = now_ms() - self._lifetime_ms
+        oldest_task = await self._tasks.oldest_open()
+        return calls_are_over if oldest_task is None else min(calls_are_over, oldest_task)
 
     async def _batches(self) -> AsyncIterator[list[Found]]:
         for folder in FOLDERS:

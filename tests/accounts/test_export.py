@@ -1,5 +1,6 @@
 """All that somebody has here, as a zip."""
 
+import hashlib
 import io
 import zipfile
 from typing import Any
@@ -34,6 +35,7 @@ async def test_it_holds_the_account_the_sessions_the_history_and_the_bytes(servi
     account = orjson.loads(files.pop("account.json"))
     assert account["account"] == ada.tokens["user"]
     assert [session["current"] for session in account["sessions"]] == [True]
+    assert account["service_keys"] == []
     items: list[dict[str, Any]] = orjson.loads(files.pop("metadata.json"))["items"]
     assert [item["id"] for item in items] == [made[1]["history_id"], made[0]["history_id"]]
     assert [item["prompt"] for item in items] == ["可爱的猫", "a lighthouse"]
@@ -54,7 +56,11 @@ async def test_nobody_gets_nothing(service: RunningService) -> None:
 
 async def test_no_secret_is_in_it(service: RunningService) -> None:
     ada = await registered(service, "ada@example.org")
+    made = (await ada.client.post("/api/auth/service-keys", json={"name": "a program"})).json()
     response, files = await exported(ada)
+    (shown,) = orjson.loads(files["account.json"])["service_keys"]
+    assert made == shown | {"key": made["key"]}
+    hashed = hashlib.sha256(made["key"].encode()).hexdigest()
     content = response.content + b"".join(files.values())
-    for secret in (ada.tokens["access_token"], ada.tokens["refresh_token"], "argon2"):
+    for secret in (ada.tokens["access_token"], ada.tokens["refresh_token"], "argon2", made["key"], hashed):
         assert secret.encode() not in content

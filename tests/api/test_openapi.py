@@ -35,12 +35,16 @@ SIGN_INS = {"begin_github_login", "finish_github_login", "register", "login"}
 # What the example of a body gives, if not 200: a refresh token that was never given out, GitHub not set up, no admin,
 # no image x.
 OF_EXAMPLES = {
+    "create_service_key": 403,  # guests have none
     "refresh_tokens": 401,
     "begin_github_login": 403,
     "finish_github_login": 403,
     "register": 201,
     "change_user": 403,
     "mark_favorite": 404,
+    "generate_batch": 202,
+    "start_generation": 202,
+    "retry_task": 404,
 }
 ENDS = {("/api/history/all", "delete"): 1, ("/api/auth/logout", "post"): 2, ("/api/auth/me", "delete"): 3}
 
@@ -286,6 +290,8 @@ async def test_answers_are_what_the_document_says(
     guest = await service.guest()
     made = await guest.image(include_base64=True)
     values = {"image_id": made["history_id"], "lang": "en", "session_id": "ses_nothing", "user_id": "usr_nothing"}
+    values["key_id"] = "key_nothing"
+    values["task_id"] = "task_nothing"
     checked = 0
     # What ends the image, all of them, the account or the session comes last.
     for path, method, operation in sorted(operations, key=lambda entry: (ENDS.get(entry[:2], 0), entry[1] == "delete")):

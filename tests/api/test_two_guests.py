@@ -18,10 +18,16 @@ from benchmarks.gemini_standin import GeminiStandin
 from core.metrics import Metrics
 from core.settings import load_settings
 from tests.conftest import OpenService
+from tests.support.answers import error_of
 from tests.support.service import Guest, RunningService
+from tests.tasks.workers import submit
 
 OWN_KEY = "AIzaKeyOfGuestAAlone0000000000000000Zq7W"
-NOTHING = {"image_id": "img_01kga0000000abcdefghjkmnpq", "session_id": "ses_01kga0000000abcdefghjkmnpq"}
+NOTHING = {
+    "image_id": "img_01kga0000000abcdefghjkmnpq",
+    "session_id": "ses_01kga0000000abcdefghjkmnpq",
+    "task_id": "task_01kga0000000abcdefghjkmnpq",
+}
 
 # Routes with an id of somebody's in their path: a body that they take.
 WITH_IDS: dict[tuple[str, str], dict[str, Any] | None] = {
@@ -32,10 +38,19 @@ WITH_IDS: dict[tuple[str, str], dict[str, Any] | None] = {
     ("post", "/api/history/{image_id}/favorite"): {"is_favorite": True},
     ("get", "/api/images/{image_id}"): None,
     ("get", "/api/images/{image_id}/thumbnail"): None,
+    ("get", "/api/generate/batch/{task_id}"): None,
+    ("get", "/api/v1/tasks/{task_id}"): None,
+    ("get", "/api/v1/jobs/{task_id}"): None,
+    ("post", "/api/v1/tasks/{task_id}/cancel"): None,
+    ("post", "/api/v1/tasks/{task_id}/retry"): {},
+    ("delete", "/api/v1/tasks/{task_id}"): None,
+    ("get", "/api/v1/tasks/{task_id}/events"): None,
+    ("post", "/api/v1/tasks/{task_id}/events-token"): None,
 }
 # Routes that list or show what is the caller's own.
 LISTS = {
     ("get", "/api/history"),
+    ("get", "/api/v1/tasks"),
     ("get", "/api/auth/sessions"),
     ("get", "/api/auth/me"),
     ("get", "/api/auth/api-key"),
@@ -45,6 +60,12 @@ LISTS = {
 ADMINS: dict[tuple[str, str], dict[str, Any] | None] = {
     ("get", "/api/admin/users"): None,
     ("patch", "/api/admin/users/{user_id}"): {"blocked": True},
+}
+# Routes for accounts, which guests have not: a body that they take. Of two users: tests/accounts/test_service_keys.py.
+ACCOUNTS: dict[tuple[str, str], dict[str, Any] | None] = {
+    ("get", "/api/auth/service-keys"): None,
+    ("post", "/api/auth/service-keys"): {"name": "mine"},
+    ("delete", "/api/auth/service-keys/{key_id}"): None,
 }
 # Routes that do something with several things of the caller's: each has a test of its own below.
 SEVERAL = {
@@ -69,6 +90,8 @@ NOBODYS = {
     ("post", "/api/generate/basic"),
     ("post", "/api/generate/search"),
     ("post", "/api/generate/blend"),
+    ("post", "/api/generate/batch"),
+    ("post", "/api/v1/tasks/generate"),
     ("get", "/api/generate/estimate"),
     ("post", "/api/quota/check"),
     ("get", "/api/health"),
@@ -99,6 +122,7 @@ class Two:
             self.a.tokens["user"]["user_folder_id"],
             "secret harbour",
             *self.ids["image_id"],
+            *self.ids["task_id"],
         ]
 
 
@@ -113,7 +137,8 @@ async def two(open_service: OpenService, gemini: GeminiStandin) -> AsyncIterator
     assert (await a.client.put("/api/auth/api-key", json={"api_key": OWN_KEY})).status_code == 200
     (session,) = (await a.client.get("/api/auth/sessions")).json()["sessions"]
     images = [listed["history_id"], trashed["history_id"], httpx.URL(unlisted["image_url"]).path.rpartition("/")[2]]
-    yield Two(service, a, b, listed, {"image_id": images, "session_id": [session["id"]]})
+    tasks = [await submit(a, "secret harbour, later")]
+    yield Two(service, a, b, listed, {"image_id": images, "session_id": [session["id"]], "task_id": tasks})
     # Whatever B tried, A has it all.
     assert (await a.client.get("/api/auth/me")).status_code == 200
     assert [item["id"] for item in (await a.history())["items"]] == [listed["history_id"]]
@@ -133,8 +158,15 @@ def comparable(response: httpx.Response) -> tuple[int, Any, dict[str, str]]:
 def test_every_route_has_its_place_in_the_matrix() -> None:
     document = create_app(load_settings({"REDIS_URL": "redis://nowhere"}), Metrics()).openapi()
     routes = {(method, path) for path, item in document["paths"].items() for method in item}
-    assert routes == {*WITH_IDS, *LISTS, *SEVERAL, *ADMINS, *NOBODYS}, "say here what a new route shows, and to whom"
-    assert {route for route in routes if "{" in route[1]} <= {*WITH_IDS, *ADMINS, ("get", "/api/i18n/{lang}")}
+    assert routes == {*WITH_IDS, *LISTS, *SEVERAL, *ACCOUNTS, *ADMINS, *NOBODYS}, (
+        "say here what a new route shows, and to whom"
+    )
+    assert {route for route in routes if "{" in route[1]} <= {
+        *WITH_IDS,
+        *ACCOUNTS,
+        *ADMINS,
+        ("get", "/api/i18n/{lang}"),
+    }
 
 
 @pytest.mark.parametrize("route", WITH_IDS, ids=" ".join)
@@ -181,6 +213,15 @@ async def test_what_is_for_admins_is_the_same_refusal_for_everything(two: Two, r
     assert answers == [answers[0]] * 3
     assert answers[0][0] == 403
     assert answers[0][1]["error"]["details"] == {"reason": "admins_only"}
+
+
+@pytest.mark.parametrize("route", ACCOUNTS, ids=" ".join)
+async def test_what_is_for_accounts_is_the_same_refusal_for_every_guest(two: Two, route: tuple[str, str]) -> None:
+    method, path = route
+    response = await two.b.client.request(
+        method, path.replace("{key_id}", "key_01kga0000000abcdefghjkmnpq"), json=ACCOUNTS[route]
+    )
+    assert error_of(response, 403, "FORBIDDEN")["details"] == {"reason": "accounts_only"}
 
 
 async def test_anothers_history_is_empty_under_every_filter(two: Two) -> None:

@@ -18,15 +18,32 @@ from core.clients.database import Database, metadata
 from core.clients.sqlite import make_sqlite_engine
 from core.errors import DependencyUnavailable
 from migrations.upgrade import migration_config
+from services.accounts.service_key_rows import service_keys
 from services.accounts.users import admin_logins, milestones, users
 from services.history.store import images
 from services.history.trash import clearances
+from services.quota.holds import dropped_calls, holds
 from services.quota.ledger import charges
+from services.tasks.store import tasks
 from tests.database.numbers import OpenDatabase, insert, next_number, numbers, numbers_file
 from tests.support.databases import databases
 
 ROOT = Path(__file__).parents[2]
-TABLES = {table.name for table in (users, admin_logins, milestones, images, charges, clearances)}
+TABLES = {
+    table.name
+    for table in (
+        users,
+        admin_logins,
+        milestones,
+        images,
+        charges,
+        clearances,
+        service_keys,
+        tasks,
+        holds,
+        dropped_calls,
+    )
+}
 
 
 class Refused(Exception):

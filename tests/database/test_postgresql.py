@@ -11,7 +11,7 @@ from sqlalchemy import Connection, bindparam, text
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.util import await_only
 
-from core.clients.postgresql import Patience, PostgreSQLDatabase, connections_of
+from core.clients.postgresql import Connections, Patience, PostgreSQLDatabase
 from core.errors import DependencyUnavailable
 from tests.database.numbers import insert, numbers
 from tests.support.databases import databases, name_of
@@ -41,36 +41,43 @@ async def hurt(own_server: PostgresServer) -> AsyncIterator[PostgreSQLDatabase]:
     await database.close()
 
 
-@pytest.mark.parametrize("api_processes", [1, 2, 7, 8, 16, 40, 79])
+@pytest.mark.parametrize("api_processes", [1, 2, 7, 8, 16, 39])
 def test_all_processes_together_leave_connections_for_others(api_processes: int) -> None:
-    assert 1 <= connections_of(api_processes) <= 10
-    assert (api_processes + 1) * connections_of(api_processes) <= MAX_CONNECTIONS - KEPT_FREE
+    most = Connections.of(api_processes)
+    assert min(most.transactions, most.readers) >= 1
+    together = most.transactions + most.readers
+    assert together <= 10
+    assert (api_processes + 1) * together <= MAX_CONNECTIONS - KEPT_FREE
 
 
 async def test_who_finds_no_free_connection_waits_for_one(own_server: PostgresServer, hurt: PostgreSQLDatabase) -> None:
     def work(connection: Connection) -> None:
         connection.execute(text("SELECT pg_sleep(0.05)"))
 
-    await asyncio.gather(*(hurt.read(work) for _ in range(60)))
+    sleep = hurt.prepared(text("SELECT CAST(pg_sleep(0.05) AS TEXT)"))
+    await asyncio.gather(*(hurt.read(work) for _ in range(60)), *(hurt.row(sleep, {}) for _ in range(30)))
     open_now = own_server.sql(f"SELECT count(*) FROM pg_stat_activity WHERE datname = '{NAME}'")
-    assert int(open_now) == connections_of(1)
+    most = Connections.of(1)
+    assert int(open_now) == most.transactions + most.readers
 
 
 async def test_who_waits_too_long_for_a_connection_is_told(
     own_server: PostgresServer, hurt: PostgreSQLDatabase
 ) -> None:
-    database = PostgreSQLDatabase(own_server.url(NAME), 79, Patience(pool=0.3))  # one connection
+    database = PostgreSQLDatabase(own_server.url(NAME), 39, Patience(pool=0.3))  # one of each
 
     def work(connection: Connection) -> None:
         connection.execute(text("SELECT pg_sleep(3)"))
 
-    first = asyncio.create_task(database.read(work))
+    sleep = database.prepared(text("SELECT CAST(pg_sleep(3) AS TEXT)"))
+    first = asyncio.gather(database.read(work), database.row(sleep, {}))
     await asyncio.sleep(0.2)
     for asked in (database.read(numbers), database.write(numbers), database.row(database.prepared(COUNT), {})):
         with pytest.raises(DependencyUnavailable):
             await asked
     await first
     assert await database.read(numbers) == []
+    assert await database.row(database.prepared(COUNT), {}) == (0,)
     await database.close()
 
 
@@ -123,6 +130,20 @@ async def test_a_server_that_falls_silent_costs_a_few_seconds(
         for process in processes:
             process.resume()
     assert await hurt.read(numbers) == []
+
+
+async def test_who_gives_up_a_statement_takes_its_connection_along(
+    own_server: PostgresServer, hurt: PostgreSQLDatabase
+) -> None:
+    """Nobody else may get an answer that was meant for them."""
+    statement = hurt.prepared(COUNT)
+    for _ in range(2 * Connections.of(1).readers):
+        asked = asyncio.create_task(hurt.row(hurt.prepared(text("SELECT CAST(pg_sleep(60) AS TEXT)")), {}))
+        await asyncio.sleep(0.05)
+        asked.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asked
+        assert await hurt.row(statement, {}) == (0,)
 
 
 async def test_a_statement_that_takes_too_long_is_ended_by_the_server(

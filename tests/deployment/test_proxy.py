@@ -12,8 +12,11 @@ import pytest
 from aiohttp import web
 
 from tests.deployment.dockerfile import ROOT
+from tests.support.event_source import next_event, watching
 from tests.support.installation import free_port
+from tests.support.service import RunningService
 from tests.support.waiting import eventually
+from tests.tasks.watched import WatchedTasks
 
 CADDY = Path(sys.executable).parent / "caddy"
 SECONDS = 20
@@ -70,13 +73,13 @@ async def upstream() -> AsyncIterator[Upstream]:
         yield upstream
 
 
-@pytest.fixture
-async def proxy(upstream: Upstream, tmp_path: Path) -> AsyncIterator[httpx.AsyncClient]:
+@asynccontextmanager
+async def running_proxy(api_port: int, tmp_path: Path) -> AsyncIterator[httpx.AsyncClient]:
     """Caddy with the file as it is, over plain HTTP on a free port."""
     address = f"http://127.0.0.1:{free_port()}"
     settings = {
         "SITE_ADDRESS": address, "ADMIN_ADDRESS": f"localhost:{free_port()}", "API_HOST": "localhost",
-        "API_PORT": str(upstream.port), "HOME": str(tmp_path), "PATH": os.environ["PATH"],
+        "API_PORT": str(api_port), "HOME": str(tmp_path), "PATH": os.environ["PATH"],
     }  # fmt: skip
     with (tmp_path / "log").open("wb") as log:
         process = await asyncio.create_subprocess_exec(
@@ -99,6 +102,12 @@ async def proxy(upstream: Upstream, tmp_path: Path) -> AsyncIterator[httpx.Async
             await process.wait()
 
 
+@pytest.fixture
+async def proxy(upstream: Upstream, tmp_path: Path) -> AsyncIterator[httpx.AsyncClient]:
+    async with running_proxy(upstream.port, tmp_path) as client:
+        yield client
+
+
 @pytest.mark.parametrize(("path", "first", "rest"), [("/events", b"id: 1", b"id: 2"), ("/picture", b"first", b"other")])
 async def test_what_is_sent_piece_by_piece_arrives_piece_by_piece(
     proxy: httpx.AsyncClient, upstream: Upstream, path: str, first: bytes, rest: bytes
@@ -108,6 +117,19 @@ async def test_what_is_sent_piece_by_piece_arrives_piece_by_piece(
         assert (await anext(pieces)).startswith(first)
         upstream.go_on.set()
         assert rest in b"".join([piece async for piece in pieces])
+
+
+async def test_the_events_of_a_task_arrive_as_they_happen(service: RunningService, tmp_path: Path) -> None:
+    tasks, guest = WatchedTasks(service, look_seconds=60), await service.guest()
+    task_id = tasks.add(guest.id)
+    async with running_proxy(httpx.URL(service.url).port or 0, tmp_path) as client, asyncio.timeout(SECONDS):
+        client.headers["authorization"] = f"Bearer {guest.tokens['access_token']}"
+        async with watching(client, task_id) as events:
+            assert (await anext(events)).type == "heartbeat"
+            await tasks.start(task_id)
+            assert (await next_event(events)).what == "started 0"
+            await tasks.end(task_id)
+            assert (await next_event(events)).what == "completed 0"
 
 
 async def test_a_client_cannot_say_where_it_comes_from(proxy: httpx.AsyncClient, upstream: Upstream) -> None:

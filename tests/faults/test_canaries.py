@@ -146,6 +146,18 @@ class Walk:
             for path in ("/api/auth/api-key", "/api/auth/sessions", "/api/auth/me/export", "/api/quota"):
                 assert (await client.get(path)).status_code == 200, path
             assert (await client.get("/api/admin/users")).status_code == 403
+            made = await client.post("/api/auth/service-keys", json={"name": "a program"})
+            assert made.status_code == 201, made.text
+            await self._program(made.json()["key"])
+
+    async def _program(self, key: str) -> None:
+        """A service key, on routes that it does not open, in every place where somebody may put it."""
+        self.tokens.append(key)
+        async with self.client(key) as client:
+            for path in ("/api/auth/me", "/api/quota", "/api/auth/service-keys"):
+                assert (await client.get(path)).status_code == 401, path
+        async with self.client(key=key) as client:
+            assert (await client.post(BASIC, json={"prompt": PROMPT})).status_code == 400
 
     async def getting_it_wrong(self, token: str) -> None:
         async with self.client(token) as client:
@@ -287,7 +299,7 @@ def check_answers(answers: Answers, tokens: list[str]) -> None:
     assert len(answers) > 100
     giving_out = {
         "POST /api/auth/guest", "POST /api/auth/refresh", "POST /api/auth/register", "POST /api/auth/login",
-        "POST /api/auth/github/callback",
+        "POST /api/auth/github/callback", "POST /api/auth/service-keys",
     }  # fmt: skip
     assert {token for name, content in answers if name in giving_out for token in found_in(content, tuple(tokens))} == {
         *tokens

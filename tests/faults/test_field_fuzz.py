@@ -14,11 +14,13 @@ from sqlalchemy import Connection, func, select
 from benchmarks.gemini_standin import GeminiStandin
 from services.history.records import read_record
 from services.history.store import images
+from services.quota.holds import holds
 from services.quota.ledger import charges
 from tests.conftest import OPERATOR_KEY, OpenService
 from tests.support.answers import error_of
 from tests.support.people import set_up_admin
 from tests.support.service import Guest, RunningService
+from tests.tasks.workers import cancel, submit
 
 SEED = 20260131
 LONGEST_IN_ADDRESS = 30_000  # uvicorn itself refuses, as no HTTP, an address over 64 KiB
@@ -32,6 +34,7 @@ NO_LIMITS = {
     "RATE_LIMIT_REQUESTS": "10000000", "GUEST_RATE_PER_HOUR": "10000000", "TRIAL_GLOBAL_QUOTA": "10000000",
     "TRIAL_COOLDOWN_SECONDS": "0", "TRIAL_GUEST_SHARE": "1", "TRIAL_BASIC_1K_LIMIT": "10000000",
     "TRIAL_BASIC_4K_LIMIT": "10000000", "TRIAL_SEARCH_LIMIT": "10000000", "TRIAL_BLEND_LIMIT": "10000000",
+    "TRIAL_BATCH_1K_LIMIT": "10000000", "TRIAL_BATCH_4K_LIMIT": "10000000",
     "LOGIN_RATE_PER_MINUTE": "10000000",
 }  # fmt: skip
 
@@ -190,8 +193,11 @@ async def known_guest(service: RunningService) -> tuple[Guest, dict[str, str]]:
     """A guest, and what of theirs can stand in a path."""
     guest = await service.guest()
     image = await guest.image()
+    task_id = await submit(guest)
+    await cancel(guest, task_id)
     (session,) = (await guest.client.get("/api/auth/sessions")).json()["sessions"]
-    return guest, {"image_id": image["history_id"], "session_id": session["id"], "user_id": guest.id, "lang": "en"}
+    ids = {"image_id": image["history_id"], "session_id": session["id"], "user_id": guest.id, "lang": "en"}
+    return guest, ids | {"key_id": "key_01kga0000000abcdefghjkmnpq", "task_id": task_id}
 
 
 def sample(found: list[Probe], chance: random.Random) -> list[Probe]:
@@ -236,12 +242,14 @@ async def everything_adds_up(service: RunningService) -> None:
     """Each object has its record and its row, each row its object; what was charged is what counts as used.
 
     What was finally deleted was charged as well. What an odd `X-API-Key` paid for was not: many a text may be a key.
+    Tasks that wait hold their points.
     """
 
     def rows(connection: Connection) -> tuple[set[str], set[str], int]:
         keys = connection.execute(select(images.c.key)).scalars()
         charged = connection.execute(select(charges.c.image_id)).scalars()
-        return set(keys), set(charged), connection.execute(select(func.sum(charges.c.points))).scalar_one()
+        sums = [connection.execute(select(func.sum(table.c.points))).scalar_one() for table in (charges, holds)]
+        return set(keys), set(charged), sum(points or 0 for points in sums)
 
     keys, charged, points = await service.container.database.read(rows)
     paths = {path.relative_to(service.storage_dir).as_posix(): path for path in service.stored("u*/**/*")}

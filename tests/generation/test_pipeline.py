@@ -131,6 +131,7 @@ async def test_object_record_row_and_ledger_agree(gemini_service: RunningService
         {
             "image_id": image.id, "reservation_id": charge.id, "user_id": guest.id, "guest_address": "127.0.0.1",
             "mode": "basic_1k", "points": 1, "day": charge.day, "created_at": pytest.approx(now_ms(), abs=60_000),
+            "service_key_id": None,
         }
     ]  # fmt: skip
     assert await guest.used() == 1

@@ -9,7 +9,7 @@ from core.clients.redis import reply
 from core.clock import now_ms, utc_day
 from services.quota import ledger
 from services.quota.errors import QuotaExceeded
-from services.quota.models import LedgerTotals, QuotaIdentity, Reservation
+from services.quota.models import DayBooks, QuotaIdentity, Reservation
 from services.quota.store import POOL, RESERVATIONS, QuotaStore
 from tests.quota.conftest import OpenParts
 from tests.support.parts import Counted, Parts
@@ -17,10 +17,12 @@ from tests.support.parts import Counted, Parts
 ADDRESS = "203.0.113.7"
 SEED = 20260131
 
+LIFETIME_MS = 60_000
 
-async def read_ledger(parts: Parts, day: str) -> tuple[LedgerTotals, dict[str, int]]:
+
+async def read_ledger(parts: Parts, day: str) -> DayBooks:
     return await parts.container.database.read(
-        lambda connection: (ledger.day_totals(connection, day), ledger.day_charges(connection, day))
+        lambda connection: DayBooks(ledger.day_totals(connection, day), ledger.day_charges(connection, day), ())
     )
 
 
@@ -132,9 +134,9 @@ async def test_made_and_charged_while_the_ledger_is_read_counts_once(parts: Part
     epoch = await store.epoch(day)
     held = await parts.reserve("usr_b")
     await parts.charge(held)
-    totals, charged = await read_ledger(parts, day)
+    books = await read_ledger(parts, day)
 
-    await store.rebuild(day, epoch, totals, charged)
+    await store.rebuild(day, epoch, books, LIFETIME_MS)
     await parts.quota.commit(held)
 
     assert await parts.counters(day) == await parts.ledger(day)
@@ -143,11 +145,11 @@ async def test_made_and_charged_while_the_ledger_is_read_counts_once(parts: Part
 async def test_settled_after_the_ledger_was_read_makes_the_rebuild_start_over(parts: Parts) -> None:
     store, held = QuotaStore(parts.redis), await parts.reserve("usr_a")
     epoch = await store.epoch(held.day)
-    totals, charged = await read_ledger(parts, held.day)
+    books = await read_ledger(parts, held.day)
     await parts.charge(held)
     await parts.quota.commit(held)
 
-    assert not await store.rebuild(held.day, epoch, totals, charged)
+    assert not await store.rebuild(held.day, epoch, books, LIFETIME_MS)
     assert await parts.counters(held.day) == await parts.ledger(held.day)
 
 
@@ -155,24 +157,24 @@ async def test_settled_on_an_unknown_day_makes_the_rebuild_start_over(parts: Par
     store, held = QuotaStore(parts.redis), await parts.reserve("usr_a")
     await parts.redis.delete(POOL(date=held.day))
     epoch = await store.epoch(held.day)
-    totals, charged = await read_ledger(parts, held.day)
+    books = await read_ledger(parts, held.day)
     await parts.charge(held)
     await parts.quota.commit(held)
 
-    assert not await store.rebuild(held.day, epoch, totals, charged)
+    assert not await store.rebuild(held.day, epoch, books, LIFETIME_MS)
     assert await parts.counters(held.day) == await parts.ledger(held.day)
 
 
 async def test_redis_emptied_after_the_ledger_was_read_makes_the_rebuild_start_over(parts: Parts) -> None:
     store, day = QuotaStore(parts.redis), utc_day(now_ms())
     epoch = await store.epoch(day)
-    totals, charged = await read_ledger(parts, day)
+    books = await read_ledger(parts, day)
     await delivered(parts)
     await parts.redis.flushall()
 
-    assert not await store.rebuild(day, epoch, totals, charged)
+    assert not await store.rebuild(day, epoch, books, LIFETIME_MS)
     await store.epoch(day)  # another process begins a rebuild of its own
-    assert not await store.rebuild(day, epoch, totals, charged)
+    assert not await store.rebuild(day, epoch, books, LIFETIME_MS)
     assert (await parts.counters(day)).pool == 1
 
 
@@ -235,3 +237,31 @@ async def test_the_numbers_of_a_lost_day_are_there_at_once(parts: Parts) -> None
     assert status.pool.used == 1
     assert {entry.mode.key: entry.usage.used for entry in status.modes}["basic_1k"] == 1
     assert await reply(parts.redis.hget(POOL(date=held.day), "global_used")) == "1"
+
+
+async def test_points_of_a_service_key_are_counted_given_back_and_set_from_the_ledger(parts: Parts) -> None:
+    key, other = ("key_a", 5), ("key_b", None)
+    kept = await parts.reserve("usr_a", "batch_1k", 4, service_key=key)
+    await parts.reserve("usr_a", service_key=other)
+    for index in range(2):
+        await parts.charge(kept, index)
+    with pytest.raises(QuotaExceeded) as refused:
+        await parts.reserve("usr_a", "search", service_key=key)
+    assert refused.value.details["service_key"] == {"used": 4, "limit": 5, "remaining": 1}
+
+    await parts.quota.commit(kept, delivered=2)
+    assert (await parts.counters(kept.day)).service_keys == {"key_a": 2, "key_b": 1}
+    held = await parts.reserve("usr_a", "batch_1k", 3, service_key=key)
+    # Redis loses the counters, and not what is held: the key's points are those charged and those held.
+    await parts.redis.delete(*[name async for name in parts.redis.scan_iter(f"quota:{kept.day}:*")])
+    assert (await parts.counters(kept.day)).service_keys == {"key_a": 5, "key_b": 1}
+    await parts.quota.release(held)
+    assert (await parts.counters(kept.day)).service_keys == {"key_a": 2, "key_b": 1}
+
+
+async def test_an_expired_reservation_gives_the_service_keys_points_back(open_quota: OpenParts) -> None:
+    parts = await open_quota(REQUEST_TIMEOUT_SECONDS="1", RESERVATION_GRACE_SECONDS="0")
+    held = await parts.reserve("usr_a", service_key=("key_a", 1))
+    await parts.until_expired()
+    await parts.recovery.sweep()
+    assert (await parts.counters(held.day)).service_keys == {}

@@ -91,10 +91,11 @@ class MeanwhileDeleted:
 
 def over(parts: Parts, storage: Any) -> Reindexer:
     """The container's, over another storage."""
-    container = parts.container
-    entering = Entering(storage, container.history, container.quota, OwnerRegistry(container.database), FailPoints())
+    given = parts.container
+    owners = OwnerRegistry(given.database)
+    entering = Entering(storage, given.history, given.quota, given.tasks, owners, FailPoints())
     return Reindexer(
-        storage, container.history, container.quota, container.recovery, entering, call_lifetime_seconds=0.05
+        storage, given.history, given.quota, given.recovery, entering, given.tasks, call_lifetime_seconds=0.05
     )
 
 

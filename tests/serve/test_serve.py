@@ -1,5 +1,6 @@
 """`python -m scripts.serve` end to end: the real tree of processes on a free port, over a folder of its own."""
 
+import http.client
 import os
 import signal
 import socket
@@ -87,6 +88,30 @@ def test_an_api_process_that_is_killed_comes_back_and_no_request_is_refused(serv
     assert eventually(lambda: len(named(leader, "nbl-api")) == 2)
     assert service.health() == 200
     assert service.output().count("died: SIGKILL; starting it again") == 2
+
+
+def test_processes_share_the_connections_that_come_at_once(service: Installation) -> None:
+    """As those of a proxy do, which then stay."""
+    leader = service.start(WEB_CONCURRENCY="2")
+    processes = named(leader, "nbl-api")
+
+    def shares() -> list[int]:
+        connections = [http.client.HTTPConnection("127.0.0.1", service.port) for _ in range(20)]
+        for connection in connections:
+            connection.connect()
+        for connection in connections:
+            connection.request("GET", "/api/health")
+            assert connection.getresponse().read()
+        taken = [
+            sum(open_now.laddr.port == service.port for open_now in process.net_connections("tcp4") if open_now.raddr)
+            for process in processes
+        ]
+        for connection in connections:
+            connection.close()
+        return taken
+
+    assert eventually(lambda: min(shares()) > 0)  # the second one has started, too
+    assert min(shares()) >= 4
 
 
 def test_the_worker_and_redis_come_back_with_the_data(service: Installation) -> None:

@@ -1,6 +1,8 @@
 """The client's way to a bucket: over TLS, through a proxy, and away from a connection that hangs."""
 
 import asyncio
+import contextlib
+import re
 import ssl
 import threading
 import time
@@ -11,7 +13,7 @@ from pydantic import SecretStr
 
 from core.clients.s3 import S3Client
 from core.clients.s3_errors import BucketUnavailable
-from core.clients.s3_models import S3Access
+from core.clients.s3_models import PutOptions, S3Access
 from services.storage.base import Storage
 from tests.storage.contract import BINARY, KEY, StorageContract, joined, listed
 from tests.storage.test_s3 import open_client, open_storage
@@ -86,6 +88,45 @@ async def test_a_proxy_of_the_environment_is_used(
     await client.get(bucket, "users/a b/é.json")
     assert proxy.seen == []
     await client.close()
+
+
+async def test_a_bucket_of_another_region_than_its_address_says_is_found_and_then_known(tmp_path: Path) -> None:
+    """AWS answers so where an endpoint names no region."""
+    asked = list[bool]()
+    stored = list[int]()
+    conversations = list[asyncio.Task[None] | None]()
+    elsewhere = (
+        b"<Error><Code>AuthorizationHeaderMalformed</Code><Message>wrong region</Message>"
+        b"<Region>eu-west-1</Region></Error>"
+    )
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        conversations.append(asyncio.current_task())
+        with contextlib.suppress(asyncio.IncompleteReadError):
+            while True:
+                head = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
+                (length,) = re.findall(r"content-length: (\d+)", head) or ["0"]
+                body = await reader.readexactly(int(length))
+                asked.append("/eu-west-1/s3/" in head)
+                if asked[-1]:
+                    stored.append(len(body))
+                    writer.write(b'HTTP/1.1 200 OK\r\netag: "0"\r\ncontent-length: 0\r\n\r\n')
+                else:
+                    header = b"HTTP/1.1 400 Bad Request\r\nx-amz-bucket-region: eu-west-1\r\n"
+                    writer.write(header + b"content-length: %d\r\n\r\n" % len(elsewhere) + elsewhere)
+        writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    client = S3Client(S3Access(url, SecretStr("a"), SecretStr("b")))
+    image = StorageContract.another_draft(tmp_path, bytes(600_000))
+    await client.put_file("bucket", KEY, image, PutOptions("image/png"))
+    await client.put("bucket", "a.json", b"{}", PutOptions(BINARY))
+    assert stored == [600_000, 2]
+    assert asked == [False, False, True, True]
+    await client.close()
+    await asyncio.gather(*filter(None, conversations))
+    server.close()
 
 
 @pytest.mark.parametrize("harm", ["hang", "drip_head", "drip"])

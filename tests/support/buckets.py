@@ -85,10 +85,10 @@ def running_moto_tls(folder: Path) -> Iterator[BucketServer]:
         yield BucketServer(f"https://127.0.0.1:{port}", certificate)
 
 
-def certify(certificate: Path, key: Path) -> None:
-    """A certificate of 127.0.0.1, signed by itself."""
+def certify(certificate: Path, key: Path, address: str = "127.0.0.1", *names: str) -> None:
+    """A certificate of an address and of names, signed by itself."""
     private = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, address)])
     now = datetime.now(UTC)
     made = (
         x509.CertificateBuilder()
@@ -98,7 +98,10 @@ def certify(certificate: Path, key: Path) -> None:
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - timedelta(days=1))
         .not_valid_after(now + timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), critical=False)
+        .add_extension(
+            x509.SubjectAlternativeName([x509.IPAddress(ip_address(address)), *map(x509.DNSName, names)]),
+            critical=False,
+        )
         .sign(private, SHA256())
     )
     certificate.write_bytes(made.public_bytes(Encoding.PEM))

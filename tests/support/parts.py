@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from core.clients.redis import reply
@@ -19,7 +19,7 @@ from services.history.records import Record
 from services.providers.base import ImageFacts, SpooledImage
 from services.quota import ledger
 from services.quota.models import QuotaIdentity, Reservation
-from services.quota.store import GUESTS, POOL, USER
+from services.quota.store import GUESTS, POOL, SERVICE_KEY, USER
 from services.storage.names import image_stem
 from tests.support.databases import databases
 from tests.support.waiting import eventually
@@ -30,11 +30,14 @@ IMAGE_BYTES = b"\x89PNG\r\n\x1a\nonly its keeper looks at it"
 
 @dataclass(frozen=True)
 class Counted:
-    """A day's numbers: points of the pool, images by user and mode, points by guests' address. Nothing that is 0."""
+    """A day's numbers: points of the pool, images by user and mode, points by guests' address and by service key.
+    Nothing that is 0.
+    """
 
     pool: int
     users: dict[tuple[str, str], int]
     guests: dict[str, int]
+    service_keys: dict[str, int] = field(default_factory=dict)
 
 
 class Parts:
@@ -48,16 +51,22 @@ class Parts:
         self.keeper = ImageKeeper(container.storage, container.history, container.quota, threads, FailPoints())
 
     async def reserve(
-        self, user: str = "usr_a", mode: str = "basic_1k", count: int = 1, *, address: str | None = None
+        self,
+        user: str = "usr_a",
+        mode: str = "basic_1k",
+        count: int = 1,
+        *,
+        address: str | None = None,
+        service_key: tuple[str, int | None] = ("", None),
     ) -> Reservation:
+        """`service_key`: its id and its cap."""
         call_id = new_id("call")
         stem = image_stem(
             folder_id=FOLDER_ID, mode="basic", prompt="a lighthouse", image_id=image_id(call_id), made_at=now_ms(),
             listed=True,
         )  # fmt: skip
-        return await self.quota.reserve(
-            QuotaIdentity(user, address), mode, count, reservation_id=call_id, note=stem
-        )  # fmt: skip
+        identity = QuotaIdentity(user, address, service_key[0] or None, service_key[1])
+        return await self.quota.reserve(identity, mode, count, reservation_id=call_id, note=stem)
 
     async def store_bytes(self, reservation: Reservation) -> Path:
         """As far as a process gets that dies before the record is written."""
@@ -68,7 +77,7 @@ class Parts:
 
     async def store(self, reservation: Reservation) -> Record:
         """Bytes and record."""
-        return await self.keeper.store(draft(reservation), self._spooled(), reservation)
+        return await self.keeper.store(draft(reservation), self._spooled(), reservation.note, reservation)
 
     async def charge(self, reservation: Reservation, index: int = 0) -> None:
         """One image of a reservation into the ledger."""
@@ -77,24 +86,28 @@ class Parts:
 
     async def ledger(self, day: str) -> Counted:
         totals = await self.container.database.read(lambda connection: ledger.day_totals(connection, day))
-        return Counted(totals.pool, totals.by_user_mode, totals.by_guest_address)
+        return Counted(totals.pool, totals.by_user_mode, totals.by_guest_address, totals.by_service_key)
 
     async def counters(self, day: str) -> Counted:
         """What Redis has, set from the ledger before where it has to be."""
         await self.quota.status(QuotaIdentity("usr_nobody"))
         pool = await reply(self.redis.hget(POOL(date=day), "global_used"))
-        users, guests = dict[tuple[str, str], int](), dict[str, int]()
+        users = dict[tuple[str, str], int]()
         prefix = USER(date=day, user_id="")
         async for key in self.redis.scan_iter(f"{prefix}*"):
-            for field, count in (await reply(self.redis.hgetall(key))).items():
-                if field.startswith("mode:") and int(count):
-                    users[key.removeprefix(prefix), field.removeprefix("mode:")] = int(count)
-        prefix = GUESTS(date=day, address="")
+            for name, count in (await reply(self.redis.hgetall(key))).items():
+                if name.startswith("mode:") and int(count):
+                    users[key.removeprefix(prefix), name.removeprefix("mode:")] = int(count)
+        guests = await self._points(GUESTS(date=day, address=""))
+        return Counted(int(pool or 0), users, guests, await self._points(SERVICE_KEY(date=day, id="")))
+
+    async def _points(self, prefix: str) -> dict[str, int]:
+        found = dict[str, int]()
         async for key in self.redis.scan_iter(f"{prefix}*"):
-            points = await reply(self.redis.hget(key, "points"))
-            if int(points or 0):
-                guests[key.removeprefix(prefix)] = int(points or 0)
-        return Counted(int(pool or 0), users, guests)
+            points = int(await reply(self.redis.hget(key, "points")) or 0)
+            if points:
+                found[key.removeprefix(prefix)] = points
+        return found
 
     async def until_expired(self, count: int = 1) -> None:
         async def expired() -> bool:

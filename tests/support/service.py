@@ -13,6 +13,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from api.main import create_app
+from api.server import ApiServer
 from core.metrics import Metrics
 from core.settings import load_settings
 from services.container import Container
@@ -104,7 +105,7 @@ async def run_service(environment: Mapping[str, str], empty_database: Path) -> A
             proxy_headers=bool(settings.server.trusted_proxies),
             forwarded_allow_ips=list(settings.server.trusted_proxies),
         )  # fmt: skip
-        server = uvicorn.Server(config)
+        server = ApiServer(config, app, is_alone=True)
         task = asyncio.create_task(server.serve(sockets=[listener]))
         while not server.started:
             assert not task.done(), "the app did not start"

@@ -1,0 +1,152 @@
+"""/api/v1/tasks: what takes long, for programs: started, looked at, stopped, tried again, forgotten."""
+
+import time
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request, Response
+
+from api.context import request_id_of
+from api.dependencies import BaseUrl, Services, checked_key
+from api.errors import errors
+from api.idempotency import IdempotencyHeader, idempotency_of
+from api.programs import TaskChanger, TaskMaker, TaskReader
+from api.routers.batch import SUBMIT_ERRORS
+from api.schemas.common import Envelope, Success
+from api.schemas.tasks import RetryBody, TaskBody, TaskRead, TasksQuery, TasksRead, TaskStartedRead
+from api.task_answers import milliseconds_since, replay_headers, started_read, view_of
+from core.errors import FieldProblem, NotFound, RateLimited, StorageUnavailable, Unauthorized, ValidationFailed
+from services.container import Container
+from services.generation.models import CAPABILITIES, GenerationCommand
+from services.generation.sizes import meant_by
+from services.tasks.errors import ReferencesGone, WrongState
+from services.tasks.models import Submitted
+
+KIND = "generate"
+
+router = APIRouter(prefix="/api/v1", tags=["tasks"])
+
+
+@router.post("/tasks/generate", status_code=202, responses=errors(*SUBMIT_ERRORS))
+async def start_generation(
+    request: Request,
+    response: Response,
+    body: TaskBody,
+    services: Services,
+    caller: TaskMaker,
+    base_url: BaseUrl,
+    key: IdempotencyHeader,
+) -> Envelope[TaskStartedRead]:
+    """Start a task that makes images, and answer where to look at it."""
+    began, params, defaults = time.perf_counter(), body.params, services.settings.defaults
+    own_key = services.own_keys.of(caller)
+    aspect_ratio, resolution = _size(body, services, has_own_key=own_key is not None)
+    command = GenerationCommand(
+        request_id=request_id_of(request),
+        caller=caller,
+        own_key=own_key,
+        mode="basic" if params.num == 1 else "batch",
+        prompt=params.prompt,
+        aspect_ratio=aspect_ratio,
+        resolution=resolution,
+        safety_level=params.safety_level or defaults.default_safety_level,
+        enable_thinking=params.enable_thinking,
+        negative_prompt=params.negative_prompt,
+        seed=params.seed,
+        provider=body.provider,
+        model=body.model_id,
+        save_to_history=params.save_to_history,
+        idempotency=idempotency_of(caller, key, "tasks/generate", body),
+    )
+    submitted = await services.image_tasks.submit(
+        command,
+        caller,
+        kind=KIND,
+        count=params.num,
+        client_job_id=body.client_job_id,
+        key_id=caller.service_key_id,
+    )
+    response.headers.update(replay_headers(submitted))
+    started = started_read(request, submitted, base_url)
+    return Envelope(data=started, execution_time_ms=milliseconds_since(began))
+
+
+@router.get("/tasks", responses=errors(Unauthorized, RateLimited))
+async def list_tasks(
+    request: Request,
+    query: Annotated[TasksQuery, Query()],
+    services: Services,
+    caller: TaskReader,
+    base_url: BaseUrl,
+) -> Envelope[TasksRead]:
+    """My tasks, the newest first."""
+    began = time.perf_counter()
+    page = await services.tasks.page(caller.user_id, query.filter(), query.limit, query.offset)
+    read = TasksRead.of(page, view_of(request, base_url))
+    return Envelope(data=read, execution_time_ms=milliseconds_since(began))
+
+
+@router.get("/tasks/{task_id}", responses=errors(Unauthorized, NotFound, RateLimited))
+@router.get("/jobs/{task_id}", name="read_job", responses=errors(Unauthorized, NotFound, RateLimited))
+async def read_task(
+    request: Request, task_id: str, services: Services, caller: TaskReader, base_url: BaseUrl
+) -> Envelope[TaskRead]:
+    """One of my tasks as it stands, with links to its images."""
+    began = time.perf_counter()
+    task = await services.tasks.get(caller.user_id, task_id)
+    read = TaskRead.of(task, view_of(request, base_url))
+    return Envelope(data=read, execution_time_ms=milliseconds_since(began))
+
+
+@router.post("/tasks/{task_id}/cancel", responses=errors(Unauthorized, NotFound, RateLimited, WrongState))
+async def cancel_task(
+    request: Request, task_id: str, services: Services, caller: TaskChanger, base_url: BaseUrl
+) -> Envelope[TaskRead]:
+    """Stop a task: what is made is kept, what is unspent goes back. 409 when it has ended otherwise."""
+    began = time.perf_counter()
+    task = await services.tasks.cancel(caller.user_id, task_id)
+    read = TaskRead.of(task, view_of(request, base_url))
+    return Envelope(data=read, execution_time_ms=milliseconds_since(began))
+
+
+@router.post(
+    "/tasks/{task_id}/retry",
+    status_code=202,
+    responses=errors(*SUBMIT_ERRORS, WrongState, ReferencesGone, StorageUnavailable),
+)
+async def retry_task(
+    request: Request, task_id: str, body: RetryBody, services: Services, caller: TaskMaker, base_url: BaseUrl
+) -> Envelope[TaskStartedRead]:
+    """A failed or cancelled one again, of which only what is missing is made, on points that are held anew."""
+    began = time.perf_counter()
+    own_key = services.own_keys.of(caller) if body.api_key is None else checked_key(body.api_key.get_secret_value())
+    task = await services.image_tasks.retry(caller, task_id, own_key)
+    started = started_read(request, Submitted(task), base_url)
+    return Envelope(data=started, execution_time_ms=milliseconds_since(began))
+
+
+@router.delete(
+    "/tasks/{task_id}", responses=errors(Unauthorized, NotFound, RateLimited, WrongState, StorageUnavailable)
+)
+async def delete_task(task_id: str, services: Services, caller: TaskChanger) -> Envelope[Success]:
+    """Forget a task that has ended; its images stay."""
+    began = time.perf_counter()
+    await services.tasks.forget(caller.user_id, task_id)
+    return Envelope(data=Success(), execution_time_ms=milliseconds_since(began))
+
+
+def _size(body: TaskBody, services: Container, *, has_own_key: bool) -> tuple[str, str]:
+    """Ratio and resolution. Raises ValidationFailed, also for parameters of other models."""
+    params, defaults = body.params, services.settings.defaults
+    # No provider of ours has such knobs.
+    foreign = [name for name in ("steps", "cfg_scale") if getattr(params, name) is not None]
+    if foreign:
+        raise ValidationFailed([FieldProblem(f"params.{name}", "not_supported") for name in foreign])
+    if params.width is None or params.height is None:
+        return (
+            params.aspect_ratio or defaults.default_aspect_ratio,
+            params.resolution or defaults.default_resolution,
+        )
+    model = services.providers.model(
+        CAPABILITIES["basic"], provider=body.provider, model=body.model_id, has_own_key=has_own_key
+    )
+    return meant_by(model, params.width, params.height)

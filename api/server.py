@@ -1,0 +1,42 @@
+"""uvicorn's server, which shares connections with others of its kind, and which before it waits for what is under way
+ends what would not end by itself.
+"""
+
+import asyncio
+import socket
+from typing import cast
+
+import uvicorn
+from fastapi import FastAPI
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from api.listener import PoliteListener
+from services.container import Container
+
+
+class ApiServer(uvicorn.Server):
+    """`is_alone`: no other process listens on its socket."""
+
+    def __init__(self, config: uvicorn.Config, app: FastAPI, *, is_alone: bool) -> None:
+        super().__init__(config)
+        self._app = app
+        self._is_alone = is_alone
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        if self._is_alone or sockets is None:
+            await super().startup(sockets)
+            return
+        await super().startup([])  # all but listening
+        for listening in sockets:
+            listener = PoliteListener(listening, self._protocol, lambda: len(self.server_state.connections))
+            listener.start()
+            self.servers.append(cast(asyncio.base_events.Server, listener))
+
+    def _protocol(self) -> asyncio.Protocol:
+        protocol = cast(type[HttpToolsProtocol], self.config.http_protocol_class)
+        return protocol(config=self.config, server_state=self.server_state, app_state=self.lifespan.state)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        container: Container = self._app.state.container
+        container.task_streams.stop()
+        await super().shutdown(sockets)

@@ -1,0 +1,60 @@
+"""The images that a task is made from: they wait in storage, where every worker finds them."""
+
+import contextlib
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Executor
+from typing import Any
+
+from services.references.models import ReferenceImage
+from services.storage.base import Storage
+from services.storage.errors import ObjectExists
+from services.storage.spool import Spool, SpoolFile
+from services.storage.threads import on_disk
+
+# How long those of a task that did not succeed are there for another try.
+KEPT_MS = 24 * 3600 * 1000
+
+
+class TaskReferences:
+    """Under `tasks/{task id}/`, by names that are no image's, so that they never stand in a public bucket."""
+
+    def __init__(self, storage: Storage, spool: Spool, threads: Executor) -> None:
+        self._storage = storage
+        self._spool = spool
+        self._threads = threads
+
+    async def keep(self, task_id: str, references: Sequence[ReferenceImage]) -> list[dict[str, Any]]:
+        """Store them; their files are gone then. Answers what `fetch` needs."""
+        for index, reference in enumerate(references):
+            try:
+                await self._storage.put_file(_key(task_id, index), reference.path, content_type=reference.mime_type)
+            except ObjectExists:
+                reference.remove()  # an earlier try of the same request has stored it
+        return [{name: value for name, value in vars(reference).items() if name != "path"} for reference in references]
+
+    async def fetch(self, task_id: str, kept: Sequence[Mapping[str, Any]]) -> tuple[ReferenceImage, ...]:
+        """Files of them, which whoever asks removes. Raises StorageUnavailable."""
+        fetched: list[ReferenceImage] = []
+        try:
+            for index, facts in enumerate(kept):
+                reference = ReferenceImage(path=self._spool.new_path(), **facts)
+                fetched.append(reference)
+                file = SpoolFile(reference.path, reference.size)
+                async with contextlib.aclosing(self._storage.stream(_key(task_id, index))) as pieces:
+                    async for piece in pieces:
+                        file.write(piece)
+                        await on_disk(self._threads, file.flush)
+                await on_disk(self._threads, file.close)
+        except BaseException:
+            for reference in fetched:
+                reference.remove()
+            raise
+        return tuple(fetched)
+
+    async def remove(self, task_id: str, count: int) -> None:
+        for index in range(count):
+            await self._storage.delete(_key(task_id, index))
+
+
+def _key(task_id: str, index: int) -> str:
+    return f"tasks/{task_id}/{index}"

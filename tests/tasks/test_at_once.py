@@ -1,0 +1,121 @@
+"""Changes of a task's state that come twice, late, or from two places at once; no worker runs beside them."""
+
+import asyncio
+from functools import partial
+
+import pytest
+
+from core.clock import now_ms
+from services.quota.errors import HoldGone
+from services.tasks import transitions
+from services.tasks.image_order import ImageOrder, share_of
+from services.tasks.models import Ending, Task
+from tests.support.databases import databases
+from tests.support.service import Guest, RunningService
+from tests.tasks.workers import cancel, read, submit, submit_batch
+
+SHARE = 5  # MAX_TASKS_PER_USER
+AGO_MS = 20_000  # longer than a lease, and not as long as a task may take
+
+
+async def started(service: RunningService, task_id: str, worker: str, *, ago: int = 0) -> Task | None:
+    begin = partial(transitions.start, task_id=task_id, worker=worker, now=now_ms() - ago)
+    return await service.container.database.write(begin)
+
+
+async def stands(service: RunningService, guest: Guest, task_id: str) -> Task:
+    return await service.container.tasks.get(guest.id, task_id)
+
+
+async def may_run(service: RunningService, guest: Guest, task_ids: list[str]) -> list[bool]:
+    """Which of these waiting tasks have a ticket."""
+    return [(await stands(service, guest, task_id)).queued_at is not None for task_id in task_ids]
+
+
+async def test_of_many_starts_at_once_one_counts(tasks_service: RunningService) -> None:
+    guest = await tasks_service.guest()
+    task_id = await submit(guest)
+    tries = await asyncio.gather(*(started(tasks_service, task_id, f"wrk_{number}") for number in range(20)))
+    (winner,) = [task for task in tries if task is not None]
+    task = await stands(tasks_service, guest, task_id)
+    assert (task.status, task.attempts, task.worker) == ("processing", 1, winner.worker)
+
+
+async def test_a_worker_that_lost_its_lease_changes_nothing_any_more(tasks_service: RunningService) -> None:
+    guest = await tasks_service.guest()
+    task_id = await submit(guest)
+    late = await started(tasks_service, task_id, "wrk_late", ago=AGO_MS)
+    assert late is not None
+    sweep, database = tasks_service.container.task_sweep, tasks_service.container.database
+    await asyncio.gather(*(sweep.sweep() for _ in range(5)))
+    task = await stands(tasks_service, guest, task_id)
+    assert (task.status, task.worker, task.deaths, task.attempts) == ("pending", None, 1, 1)
+
+    async def is_refused() -> bool:
+        delivered = await database.write(lambda connection: transitions.deliver(connection, late, (), 50))
+        ending = partial(transitions.end, task=late, ending=Ending("failed", ()), now=now_ms(), share=SHARE)
+        return not delivered and await database.write(ending) is None
+
+    assert await is_refused()
+    assert await started(tasks_service, task_id, "wrk_next") is not None
+    assert await is_refused()
+    assert await database.write(lambda connection: transitions.renew(connection, "wrk_late", now_ms())) == {}
+    assert (await read(guest, task_id))["status"] == "processing"
+
+
+async def test_fifty_cancels_of_one_that_waits_give_back_once(tasks_service: RunningService) -> None:
+    guest = await tasks_service.guest()
+    task_id = await submit_batch(guest, 4)
+    await submit_batch(guest, 5)
+    answers = await asyncio.gather(*(cancel(guest, task_id) for _ in range(50)))
+    assert {answer.status_code for answer in answers} == {200}
+    assert await guest.used() == 5
+    end = partial(
+        transitions.end,
+        task=await stands(tasks_service, guest, task_id), ending=Ending("cancelled", ()), now=now_ms(), share=SHARE,
+    )  # fmt: skip
+    assert await tasks_service.container.database.write(end) is None
+    assert databases.ask(tasks_service.data_dir, "SELECT count(*) FROM quota_holds") == [(1,)]
+
+
+async def test_the_end_of_a_task_lets_the_oldest_of_its_users_next_ones_run(tasks_service: RunningService) -> None:
+    guest = await tasks_service.guest()
+    tasks = [await submit(guest, f"number {number}") for number in range(SHARE + 3)]
+    first, waiting = tasks[:SHARE], tasks[SHARE:]
+    assert await may_run(tasks_service, guest, tasks) == [True] * SHARE + [False] * 3
+    assert await started(tasks_service, waiting[0], "wrk_a") is None, "it has to wait"
+
+    assert (await cancel(guest, first[2])).status_code == 200
+    assert await may_run(tasks_service, guest, waiting) == [True, False, False]
+    await asyncio.gather(*(cancel(guest, task_id) for task_id in first if task_id != first[2]))
+    assert await may_run(tasks_service, guest, waiting) == [True] * 3
+    assert await tasks_service.container.redis.zcard("arq:tasks") >= 3
+
+
+async def test_what_comes_after_the_end_is_neither_shown_nor_charged_nor_kept(tasks_service: RunningService) -> None:
+    guest = await tasks_service.guest()
+    task_id = await submit(guest)
+    task = await started(tasks_service, task_id, "wrk_a", ago=AGO_MS)
+    assert task is not None
+    ending = partial(transitions.end, task=task, ending=Ending("cancelled", ()), now=now_ms(), share=SHARE)
+    assert await tasks_service.container.database.write(ending) is not None
+
+    with pytest.raises(HoldGone):
+        await tasks_service.container.generation.make_share(ImageOrder.on(task).command(guest.id), share_of(task, 0))
+
+    for table in ("images", "charges", "quota_holds"):
+        assert databases.ask(tasks_service.data_dir, f"SELECT count(*) FROM {table}") == [(0,)], table
+    assert tasks_service.stored("users/**/*") == []
+
+
+async def test_an_image_is_charged_once_by_two_workers_that_both_make_it(tasks_service: RunningService) -> None:
+    """The first has lost its lease without knowing it yet, and the second has begun."""
+    guest = await tasks_service.guest()
+    task_id = await submit(guest)
+    task = await started(tasks_service, task_id, "wrk_a")
+    assert task is not None
+    command, generation = ImageOrder.on(task).command(guest.id), tasks_service.container.generation
+    one, other = await asyncio.gather(*(generation.make_share(command, share_of(task, 0)) for _ in range(2)))
+    assert one.id == other.id
+    assert databases.ask(tasks_service.data_dir, "SELECT count(*) FROM charges") == [(1,)]
+    assert len(tasks_service.stored("users/**/*.png")) == 1
