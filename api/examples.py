@@ -80,6 +80,20 @@ data: {{"task_id":"{_TASK}","type":"heartbeat","percent":40,"message":"","timest
 
 """
 
+# And that of a task that is started and watched in one call.
+_POLL = f"https://images.example/api/v1/tasks/{_TASK}"
+_NEW = f'{{"status":"pending","poll_url":"{_POLL}","events_url":"{_POLL}/events","estimated_duration":10}}'
+EXECUTION = f"""retry: 2000
+
+event: heartbeat
+data: {{"task_id":"{_TASK}","type":"heartbeat","percent":0,"message":"accepted","timestamp":"{_TIME}","data":{_NEW}}}
+
+id: 1769860800000000417
+event: started
+data: {{"task_id":"{_TASK}","type":"started","percent":0,"message":"","timestamp":"{_TIME}","data":{{"total":1}}}}
+
+"""
+
 _ITEM: dict[str, Any] = {
     "index": 0,
     "status": "completed",
@@ -178,8 +192,8 @@ EXAMPLES: dict[str, Any] = {
         "data": {
             "task_id": _TASK,
             "status": "pending",
-            "poll_url": "https://images.example/api/v1/tasks/task_01kga0000000abcdefghjkmnpq",
-            "events_url": "https://images.example/api/v1/tasks/task_01kga0000000abcdefghjkmnpq/events",
+            "poll_url": _POLL,
+            "events_url": f"{_POLL}/events",
             "estimated_duration": 10,
         },
         "execution_time_ms": 14,

@@ -92,6 +92,7 @@ NOBODYS = {
     ("post", "/api/generate/blend"),
     ("post", "/api/generate/batch"),
     ("post", "/api/v1/tasks/generate"),
+    ("post", "/api/v1/tasks/execute"),
     ("get", "/api/generate/estimate"),
     ("post", "/api/quota/check"),
     ("get", "/api/health"),
