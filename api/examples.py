@@ -122,6 +122,31 @@ _TASK_READ: dict[str, Any] = {
     "attempts": 1,
 }
 
+_ADMIN_TASK: dict[str, Any] = {
+    "task_id": _TASK,
+    "user_id": _USER["id"],
+    "kind": "generate",
+    "status": "pending",
+    "waits_for": "worker",
+    "provider": "gemini",
+    "model": "gemini-3-pro-image",
+    "resolution": "1K",
+    "uses_own_key": False,
+    "service_key_id": None,
+    "progress": 50,
+    "total": 2,
+    "completed": 1,
+    "error_code": None,
+    "round": 1,
+    "attempts": 2,
+    "deaths": 1,
+    "worker": None,
+    "created_at": _TIME,
+    "queued_at": _TIME,
+    "started_at": _TIME,
+    "completed_at": None,
+}
+
 # By the name of the schema.
 EXAMPLES: dict[str, Any] = {
     "AuthConfigRead": {"github": False, "local": False, "guest": True, "trial": True, "languages": ["en", "zh"]},
@@ -151,6 +176,8 @@ EXAMPLES: dict[str, Any] = {
     "NewServiceKeyRead": {**_SERVICE_KEY, "key": "nbk_3Q…x4Tg"},
     "AccountRead": _ACCOUNT,
     "AccountsRead": {"items": [_ACCOUNT], "total": 1, "limit": 20, "offset": 0, "has_more": False},
+    "AdminTasksRead": {"items": [_ADMIN_TASK], "total": 1, "limit": 20, "offset": 0, "has_more": False},
+    "AdminTaskRead": _ADMIN_TASK,
     "Success": {"success": True},
     "Envelope_GeneratedRead_": {
         "success": True,

@@ -60,6 +60,7 @@ LISTS = {
 ADMINS: dict[tuple[str, str], dict[str, Any] | None] = {
     ("get", "/api/admin/users"): None,
     ("patch", "/api/admin/users/{user_id}"): {"blocked": True},
+    ("get", "/api/admin/tasks"): None,
 }
 # Routes for accounts, which guests have not: a body that they take. Of two users: tests/accounts/test_service_keys.py.
 ACCOUNTS: dict[tuple[str, str], dict[str, Any] | None] = {

@@ -30,7 +30,7 @@ HEADER_SHARE, SHARE = 0.006, 0.03
 SIGNING_OUT = {
     "logout", "end_session", "refresh_tokens", "delete_me", "register", "login", "finish_github_login",
 }  # fmt: skip
-ADMINS = {"list_users", "change_user"}
+ADMINS = {"list_users", "change_user", "list_all_tasks"}
 WORKED_ON = {"execute_generation"}  # it answers when a worker has done the work
 NO_LIMITS = {
     "RATE_LIMIT_REQUESTS": "10000000", "GUEST_RATE_PER_HOUR": "10000000", "TRIAL_GLOBAL_QUOTA": "10000000",

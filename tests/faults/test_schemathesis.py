@@ -38,7 +38,7 @@ HELD = (
 STREAMS = {"watch_task", "execute_generation"}
 # What answers only when a worker has done the work; other tasks are to wait for whoever cancels them.
 WORKED_ON = {"execute_generation"}
-ADMINS = {"list_users", "change_user"}
+ADMINS = {"list_users", "change_user", "list_all_tasks"}
 ACCOUNTS = {"list_service_keys", "create_service_key", "revoke_service_key"}
 ROOT = Person(4711, "root")
 NUMBERS = itertools.count(1)
