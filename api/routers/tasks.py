@@ -14,7 +14,7 @@ from api.idempotency import IdempotencyHeader, idempotency_of
 from api.programs import TaskChanger, TaskMaker, TaskReader
 from api.routers.batch import SUBMIT_ERRORS
 from api.schemas.common import Envelope, Success
-from api.schemas.tasks import RetryBody, TaskBody, TaskRead, TasksQuery, TasksRead, TaskStartedRead
+from api.schemas.tasks import RetryBody, TaskBody, TaskParams, TaskRead, TasksQuery, TasksRead, TaskStartedRead
 from api.task_answers import TASK_ID, accepted_notice, milliseconds_since, replay_headers, started_read, view_of
 from core.errors import FieldProblem, NotFound, RateLimited, StorageUnavailable, Unauthorized, ValidationFailed
 from services.accounts.models import Caller
@@ -26,6 +26,7 @@ from services.tasks.models import Submitted
 from services.tasks.streams import TooManyStreams
 
 KIND = "generate"
+SENT_AS = {"model": "model_id"} | {name: f"params.{name}" for name in TaskParams.model_fields}
 EXECUTION_RESPONSES: dict[int | str, dict[str, Any]] = {
     **errors(*SUBMIT_ERRORS, TooManyStreams),
     200: {
@@ -80,9 +81,26 @@ async def execute_generation(
 async def _submitted(
     request: Request, body: TaskBody, services: Container, caller: Caller, key: str | None, route: str
 ) -> Submitted:
+    """Raises ValidationFailed with the names that this body has for the fields of a command."""
+    try:
+        return await services.image_tasks.submit(
+            _command(request, body, services, caller, key, route),
+            caller,
+            kind=KIND,
+            count=body.params.num,
+            client_job_id=body.client_job_id,
+            key_id=caller.service_key_id,
+        )
+    except ValidationFailed as error:
+        raise error.renamed(SENT_AS) from None
+
+
+def _command(
+    request: Request, body: TaskBody, services: Container, caller: Caller, key: str | None, route: str
+) -> GenerationCommand:
     params, defaults, own_key = body.params, services.settings.defaults, services.own_keys.of(caller)
     aspect_ratio, resolution = _size(body, services, has_own_key=own_key is not None)
-    command = GenerationCommand(
+    return GenerationCommand(
         request_id=request_id_of(request),
         caller=caller,
         own_key=own_key,
@@ -98,14 +116,6 @@ async def _submitted(
         model=body.model_id,
         save_to_history=params.save_to_history,
         idempotency=idempotency_of(caller, key, route, body),
-    )
-    return await services.image_tasks.submit(
-        command,
-        caller,
-        kind=KIND,
-        count=params.num,
-        client_job_id=body.client_job_id,
-        key_id=caller.service_key_id,
     )
 
 
