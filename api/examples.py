@@ -82,11 +82,11 @@ data: {{"task_id":"{_TASK}","type":"heartbeat","percent":40,"message":"","timest
 
 # And that of a task that is started and watched in one call.
 _POLL = f"https://images.example/api/v1/tasks/{_TASK}"
-_NEW = f'{{"status":"pending","poll_url":"{_POLL}","events_url":"{_POLL}/events","estimated_duration":10}}'
+_TOLD = f'{{"status":"pending","poll_url":"{_POLL}","events_url":"{_POLL}/events","estimated_duration":10}}'
 EXECUTION = f"""retry: 2000
 
 event: heartbeat
-data: {{"task_id":"{_TASK}","type":"heartbeat","percent":0,"message":"accepted","timestamp":"{_TIME}","data":{_NEW}}}
+data: {{"task_id":"{_TASK}","type":"heartbeat","percent":0,"message":"accepted","timestamp":"{_TIME}","data":{_TOLD}}}
 
 id: 1769860800000000417
 event: started

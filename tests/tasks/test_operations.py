@@ -12,6 +12,7 @@ from core.clock import now_ms
 from services.tasks import transitions
 from services.tasks.ends import failed
 from services.tasks.errors import TaskTimeout
+from services.tasks.models import TaskFilter
 from services.tasks.operations import FAILED_WITHIN_MS, load
 from tests.api.test_health_and_metrics import samples
 from tests.support.answers import error_of, fields_of
@@ -71,6 +72,7 @@ async def test_what_is_over_is_not_told_of_any_more(tasks_service: RunningServic
         return "TASK_TIMEOUT" not in (await tasks_service.client.get("/metrics")).text
 
     assert await eventually(is_gone), "a retried one has not failed"
+    assert (await operations.page(TaskFilter(error_code="TASK_TIMEOUT"), 20, 0)).total == 0
 
 
 async def test_many_at_once_are_told_what_one_look_found(tasks_service: RunningService) -> None:
