@@ -6,6 +6,7 @@ from typing import Any, get_args
 from fastapi import FastAPI
 
 from api.examples import EXAMPLES
+from api.schemas.admin_tasks import WaitsFor
 from api.schemas.generate import BlendBody, BlendMode, EstimatedMode
 from api.schemas.history import Mode
 from api.schemas.quota import CheckedMode, CheckedResolution, QuotaRefusal
@@ -86,6 +87,7 @@ ENUMERATIONS: dict[str, Any] = {
     "Scope": Scope,
     "TaskKind": TaskKindName,
     "TaskStatus": TaskStatus,
+    "TaskWaitsFor": WaitsFor,
     "TokenCarrier": TokenCarrier,
 }
 

@@ -68,6 +68,8 @@ from services.tasks.assembly import TaskNeighbours, assemble_tasks
 from services.tasks.event_tokens import EventTokens
 from services.tasks.image_tasks import ImageTasks
 from services.tasks.kinds import TaskKind
+from services.tasks.operations import TaskOperations
+from services.tasks.retention import TaskRetention
 from services.tasks.runner import TaskRunner
 from services.tasks.service import TaskService
 from services.tasks.streams import TaskStreams
@@ -116,6 +118,8 @@ class Container:
     image_tasks: ImageTasks
     task_runner: TaskRunner
     task_sweep: TaskSweep
+    task_retention: TaskRetention
+    task_operations: TaskOperations
     task_streams: TaskStreams
     event_tokens: EventTokens
     health: HealthService
@@ -273,9 +277,11 @@ async def _build(settings: Settings, metrics: Metrics, kinds: Sequence[TaskKind]
         image_tasks=tasks.images,
         task_runner=tasks.runner,
         task_sweep=tasks.sweep,
+        task_retention=tasks.retention,
+        task_operations=tasks.operations,
         task_streams=TaskStreams(tasks.events, channels, tasks.service, metrics),
         event_tokens=EventTokens(LinkSigner(keys, "event-token"), tasks.service),
-        health=HealthService(components(redis, database, storage, providers), VERSION),
+        health=HealthService(components(redis, database, storage, providers, tasks.operations), VERSION),
     )
 
 

@@ -51,6 +51,14 @@ async def retention(ctx: dict[str, Any]) -> None:
     await _container(ctx).retention.run()
 
 
+async def forget_tasks(ctx: dict[str, Any]) -> int:
+    return await _container(ctx).task_retention.forget_expired()
+
+
+async def clear_references(ctx: dict[str, Any]) -> int:
+    return await _container(ctx).task_retention.clear_orphans()
+
+
 async def finish_departures(ctx: dict[str, Any]) -> int:
     return await _container(ctx).departures.finish()
 
@@ -104,6 +112,8 @@ def _chores(container: Container) -> Worker:
             cron(sweep, second=set(range(0, 60, SWEEP_SECONDS)), keep_result=0, unique=True),
             cron(retention, second=set(range(0, 60, RETENTION_SECONDS)), keep_result=0, timeout=JOB_SECONDS),
             cron(finish_departures, second=set(range(5, 60, RETENTION_SECONDS)), keep_result=0, timeout=JOB_SECONDS),
+            cron(forget_tasks, second=set(range(10, 60, RETENTION_SECONDS)), keep_result=0, timeout=JOB_SECONDS),
+            cron(clear_references, minute={45}, second={15}, keep_result=0, timeout=JOB_SECONDS),
             cron(clean_spool, minute={0}, second={15}, keep_result=0),
             cron(clean_copies, minute={30}, second={15}, keep_result=0, timeout=JOB_SECONDS),
         ],

@@ -22,8 +22,10 @@ from services.tasks.events import TaskEvents
 from services.tasks.image_kind import ImageKind
 from services.tasks.image_tasks import ImageTasks
 from services.tasks.kinds import TaskKind
+from services.tasks.operations import TaskOperations
 from services.tasks.queue import TaskQueue
 from services.tasks.references import TaskReferences
+from services.tasks.retention import TaskRetention
 from services.tasks.runner import TaskRunner
 from services.tasks.service import TaskService
 from services.tasks.sweep import TaskSweep
@@ -36,6 +38,8 @@ class Tasks:
     events: TaskEvents
     runner: TaskRunner
     sweep: TaskSweep
+    retention: TaskRetention
+    operations: TaskOperations
 
 
 @dataclass(frozen=True)
@@ -90,10 +94,18 @@ def assemble_tasks(settings: Settings, given: TaskNeighbours) -> Tasks:
     runner = TaskRunner(given.database, queue, given.channels, events, ends, kinds, given.vault, given.fail_points)
     return Tasks(
         service=service,
-        images=ImageTasks(service, given.generation, given.quota, references),
+        images=ImageTasks(
+            service,
+            given.generation,
+            given.quota,
+            references,
+            guest_kept_ms=settings.storage.guest_retention_hours * 3600 * 1000,
+        ),
         events=events,
         runner=runner,
         sweep=TaskSweep(
             given.database, queue, ends, given.quota, given.metrics, worker_id=runner.worker_id, share=share
         ),
+        retention=TaskRetention(given.database, service, references, given.metrics),
+        operations=TaskOperations(given.database, queue),
     )

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from pydantic import SecretStr
 
-from core.clock import now_ms
+from core.clock import Milliseconds, now_ms
 from core.errors import AppError, DependencyUnavailable
 from services.accounts.models import Caller
 from services.generation.drafts import quota_identity
@@ -21,13 +21,22 @@ from services.tasks.service import TaskService
 
 
 class ImageTasks:
+    """`guest_kept_ms`: how long what a guest made is kept."""
+
     def __init__(
-        self, tasks: TaskService, generation: GenerationService, quota: TaskQuota, references: TaskReferences
+        self,
+        tasks: TaskService,
+        generation: GenerationService,
+        quota: TaskQuota,
+        references: TaskReferences,
+        *,
+        guest_kept_ms: Milliseconds,
     ) -> None:
         self._tasks = tasks
         self._generation = generation
         self._quota = quota
         self._references = references
+        self._guest_kept_ms = guest_kept_ms
 
     async def submit(
         self,
@@ -59,6 +68,7 @@ class ImageTasks:
                     reference_count=len(command.references),
                     client_job_id=client_job_id,
                     key_id=key_id,
+                    expires_at=now_ms() + self._guest_kept_ms if caller.role == "guest" else None,
                 )
                 return Submitted(await self._created(request, reservation, command))
         finally:

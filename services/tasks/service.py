@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import math
 from collections.abc import AsyncIterator, Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pydantic import SecretStr
 from sqlalchemy.exc import IntegrityError
@@ -115,7 +115,7 @@ class TaskService:
 
     async def page(self, user_id: str, where: TaskFilter, limit: int, offset: int) -> Page[Task]:
         items, total = await self._database.read(
-            lambda connection: store.page(connection, user_id, where, limit, offset)
+            lambda connection: store.page(connection, replace(where, user_id=user_id), limit, offset)
         )
         return Page(items, total, limit, offset)
 
@@ -222,6 +222,7 @@ class TaskService:
             started_at=None,
             completed_at=None,
             closed_at=None,
+            expires_at=request.expires_at,
         )
 
     def _sealed(self, task_id: str, secret: SecretStr | None) -> str | None:

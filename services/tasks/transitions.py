@@ -22,7 +22,7 @@ from services.quota.models import Reservation
 from services.quota.task_quota import TaskQuota
 from services.tasks.events import TaskStatus
 from services.tasks.models import Ending, ItemResult, Task
-from services.tasks.store import add_task, packed, running, task_of, tasks, waiting
+from services.tasks.store import add_task, code_of, packed, running, task_of, tasks, waiting
 
 LEASE_MS = 15_000
 _NEXT: dict[TaskStatus, frozenset[TaskStatus]] = {
@@ -110,6 +110,7 @@ def end(
         completed=completed,
         progress=100 if ending.status == "completed" else tasks.c.progress,
         error=None if ending.error is None else packed(ending.error),
+        error_code=code_of(ending.error),
         completed_at=now,
         own_key=None,
         worker=None,
@@ -167,6 +168,7 @@ def retry(
         round=tasks.c.round + 1,
         deaths=0,
         error=None,
+        error_code=None,
         own_key=own_key,
         reservation=None if reservation is None else packed(reservation),
         cancel_requested_at=None,

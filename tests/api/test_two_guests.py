@@ -60,6 +60,7 @@ LISTS = {
 ADMINS: dict[tuple[str, str], dict[str, Any] | None] = {
     ("get", "/api/admin/users"): None,
     ("patch", "/api/admin/users/{user_id}"): {"blocked": True},
+    ("get", "/api/admin/tasks"): None,
 }
 # Routes for accounts, which guests have not: a body that they take. Of two users: tests/accounts/test_service_keys.py.
 ACCOUNTS: dict[tuple[str, str], dict[str, Any] | None] = {
@@ -92,6 +93,7 @@ NOBODYS = {
     ("post", "/api/generate/blend"),
     ("post", "/api/generate/batch"),
     ("post", "/api/v1/tasks/generate"),
+    ("post", "/api/v1/tasks/execute"),
     ("get", "/api/generate/estimate"),
     ("post", "/api/quota/check"),
     ("get", "/api/health"),

@@ -4,11 +4,16 @@ import asyncio
 import os
 import signal
 import sys
+import warnings
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import httpx
 
+from services.tasks.worker import TaskWorker
+from services.worker import REDIS_SECONDS
 from tests.support.databases import databases
 from tests.support.service import Guest, RunningService
 from tests.support.waiting import eventually
@@ -52,6 +57,18 @@ class Workers:
         for process in self._started:
             if process.returncode is None:
                 await self.kill(process)
+
+
+@asynccontextmanager
+async def working(service: RunningService) -> AsyncIterator[None]:
+    """A worker's part that runs tasks, in the process of the service: for tests in which nothing has to die."""
+    worker = TaskWorker(service.container, REDIS_SECONDS)
+    worker.start()
+    try:
+        yield
+    finally:
+        with warnings.catch_warnings(action="ignore", category=DeprecationWarning):  # arq closes its Redis as of old
+            await worker.stop()
 
 
 async def submit(guest: Guest, prompt: str = "a lighthouse", **params: Any) -> str:
