@@ -16,6 +16,7 @@ from services.health import Status
 from services.history.models import Sort
 from services.providers.base import SafetyLevel
 from services.tasks.events import TaskStatus
+from services.tasks.webhooks import WebhookState
 
 Node = dict[str, Any]
 
@@ -87,6 +88,7 @@ ENUMERATIONS: dict[str, Any] = {
     "TaskKind": TaskKindName,
     "TaskStatus": TaskStatus,
     "TokenCarrier": TokenCarrier,
+    "WebhookState": WebhookState,
 }
 
 

@@ -12,13 +12,21 @@ from api.idempotency import IdempotencyHeader, idempotency_of
 from api.programs import TaskChanger, TaskMaker, TaskReader
 from api.routers.batch import SUBMIT_ERRORS
 from api.schemas.common import Envelope, Success
-from api.schemas.tasks import RetryBody, TaskBody, TaskRead, TasksQuery, TasksRead, TaskStartedRead
+from api.schemas.tasks import (
+    RetryBody,
+    TaskBody,
+    TaskDetailRead,
+    TaskRead,
+    TasksQuery,
+    TasksRead,
+    TaskStartedRead,
+)
 from api.task_answers import milliseconds_since, replay_headers, started_read, view_of
 from core.errors import FieldProblem, NotFound, RateLimited, StorageUnavailable, Unauthorized, ValidationFailed
 from services.container import Container
 from services.generation.models import CAPABILITIES, GenerationCommand
 from services.generation.sizes import meant_by
-from services.tasks.errors import ReferencesGone, WrongState
+from services.tasks.errors import NoCallback, ReferencesGone, WrongState
 from services.tasks.models import Submitted
 
 KIND = "generate"
@@ -38,7 +46,7 @@ async def start_generation(
 ) -> Envelope[TaskStartedRead]:
     """Start a task that makes images, and answer where to look at it."""
     began, params, defaults = time.perf_counter(), body.params, services.settings.defaults
-    own_key = services.own_keys.of(caller)
+    webhook, own_key = body.webhook(), services.own_keys.of(caller)
     aspect_ratio, resolution = _size(body, services, has_own_key=own_key is not None)
     command = GenerationCommand(
         request_id=request_id_of(request),
@@ -64,6 +72,7 @@ async def start_generation(
         count=params.num,
         client_job_id=body.client_job_id,
         key_id=caller.service_key_id,
+        webhook=webhook,
     )
     response.headers.update(replay_headers(submitted))
     started = started_read(request, submitted, base_url)
@@ -89,11 +98,12 @@ async def list_tasks(
 @router.get("/jobs/{task_id}", name="read_job", responses=errors(Unauthorized, NotFound, RateLimited))
 async def read_task(
     request: Request, task_id: str, services: Services, caller: TaskReader, base_url: BaseUrl
-) -> Envelope[TaskRead]:
-    """One of my tasks as it stands, with links to its images."""
+) -> Envelope[TaskDetailRead]:
+    """One of my tasks as it stands, with links to its images and the tries of its webhook."""
     began = time.perf_counter()
     task = await services.tasks.get(caller.user_id, task_id)
-    read = TaskRead.of(task, view_of(request, base_url))
+    webhook = await services.task_webhooks.of(task)
+    read = TaskDetailRead.with_webhook(task, webhook, view_of(request, base_url))
     return Envelope(data=read, execution_time_ms=milliseconds_since(began))
 
 
@@ -122,6 +132,20 @@ async def retry_task(
     task = await services.image_tasks.retry(caller, task_id, own_key)
     started = started_read(request, Submitted(task), base_url)
     return Envelope(data=started, execution_time_ms=milliseconds_since(began))
+
+
+@router.post(
+    "/tasks/{task_id}/redeliver", responses=errors(Unauthorized, NotFound, RateLimited, WrongState, NoCallback)
+)
+async def redeliver_task(
+    request: Request, task_id: str, services: Services, caller: TaskMaker, base_url: BaseUrl
+) -> Envelope[TaskDetailRead]:
+    """Tell once more how a task has ended, at once: the same message, and its whole schedule again if that fails."""
+    began = time.perf_counter()
+    task = await services.task_webhooks.redeliver(caller.user_id, task_id)
+    webhook = await services.task_webhooks.of(task)
+    read = TaskDetailRead.with_webhook(task, webhook, view_of(request, base_url))
+    return Envelope(data=read, execution_time_ms=milliseconds_since(began))
 
 
 @router.delete(
