@@ -6,7 +6,6 @@ thousands to tell leaves room for the others.
 
 import asyncio
 import contextlib
-from collections import Counter
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -22,16 +21,13 @@ from services.webhooks import store
 from services.webhooks.models import Attempt, Delivery, DeliveryState, Messages, SecretGone
 from services.webhooks.schedule import RetrySchedule
 from services.webhooks.sender import WebhookSender
+from services.webhooks.shares import Shares
 
 LOOK_SECONDS = 0.5
 # More than a try may take, with what is read before it and written after it.
 LEASE_MS = 30_000
 # What must be left of a claim when the sending begins: else somebody else might be sending before it is over.
 TRY_MS = int(TOTAL_SECONDS * 1000) + 2_000
-AT_ONCE = 100
-OF_ONE_USER = 4
-TO_ONE_HOST = 8
-PAGE = 200
 
 log = get_logger(__name__)
 
@@ -94,34 +90,15 @@ class WebhookCourier:
 
     async def _take_what_is_due(self) -> None:
         while True:
-            users, hosts = self._counts()
-            full_users = [user for user, count in users.items() if count >= OF_ONE_USER]
-            full_hosts = [host for host, count in hosts.items() if count >= TO_ONE_HOST]
-            found = await self._database.read(
-                partial(store.due, now=now_ms(), users=full_users, hosts=full_hosts, limit=PAGE)
-            )
-            chosen = self._within_limits(found, users, hosts)
+            shares = Shares(self._under_way.values())
+            found = await self._database.read(partial(store.due, now=now_ms(), full=shares.full(), limit=shares.room))
+            chosen = [delivery for delivery in found if shares.take(delivery)]
             if not chosen:
                 return
             for delivery in await self._claim(chosen):
                 task = asyncio.create_task(self._try(delivery))
                 self._under_way[task] = delivery
                 task.add_done_callback(self._ended)
-
-    def _counts(self) -> tuple[Counter[str], Counter[str]]:
-        under_way = self._under_way.values()
-        return Counter(each.user_id for each in under_way), Counter(each.host for each in under_way)
-
-    def _within_limits(self, found: list[Delivery], users: Counter[str], hosts: Counter[str]) -> list[Delivery]:
-        chosen: list[Delivery] = []
-        for delivery in found:
-            if len(self._under_way) + len(chosen) >= AT_ONCE:
-                break
-            if users[delivery.user_id] < OF_ONE_USER and hosts[delivery.host] < TO_ONE_HOST:
-                users[delivery.user_id] += 1
-                hosts[delivery.host] += 1
-                chosen.append(delivery)
-        return chosen
 
     async def _claim(self, chosen: list[Delivery]) -> list[Delivery]:
         now = now_ms()
@@ -181,10 +158,10 @@ class WebhookCourier:
         await self._database.write(lambda connection: store.let_go(connection, claimed))
 
     def _ended(self, task: asyncio.Task[None]) -> None:
-        (users, hosts), at_once = self._counts(), len(self._under_way)
-        delivery = self._under_way.pop(task)
-        was_full = users[delivery.user_id] >= OF_ONE_USER or hosts[delivery.host] >= TO_ONE_HOST or at_once >= AT_ONCE
-        if was_full:
+        delivery = self._under_way[task]
+        somebody_may_wait = not Shares(self._under_way.values()).fits(delivery)
+        del self._under_way[task]
+        if somebody_may_wait:
             self._has_room.set()
 
 

@@ -24,12 +24,14 @@ from sqlalchemy import (
     insert,
     or_,
     select,
+    tuple_,
     update,
 )
 
 from core.clients.database import metadata
 from core.clock import Milliseconds
 from services.webhooks.models import Attempt, Delivery, DeliveryState
+from services.webhooks.shares import Full
 
 # What somebody needs who looks why nothing arrives; a schedule has ten tries.
 KEPT_ATTEMPTS = 20
@@ -70,15 +72,13 @@ def of_task(connection: Connection, task_id: str, limit: int) -> list[Delivery]:
     return [_delivery(row) for row in rows]
 
 
-def due(
-    connection: Connection, now: Milliseconds, users: Collection[str], hosts: Collection[str], limit: int
-) -> list[Delivery]:
-    """What is to be tried now, the longest due first; not of these users, nor to these hosts."""
+def due(connection: Connection, now: Milliseconds, full: Full, limit: int) -> list[Delivery]:
+    """What is to be tried now and has a place, the longest due first."""
+    wanted = [_is_due(now), deliveries.c.user_id.not_in(full.users), deliveries.c.host.not_in(full.hosts)]
+    if full.pairs:
+        wanted.append(tuple_(deliveries.c.user_id, deliveries.c.host).not_in(full.pairs))
     rows = connection.execute(
-        select(deliveries)
-        .where(_is_due(now), deliveries.c.user_id.not_in(users), deliveries.c.host.not_in(hosts))
-        .order_by(deliveries.c.next_try_at, deliveries.c.id)
-        .limit(limit)
+        select(deliveries).where(*wanted).order_by(deliveries.c.next_try_at, deliveries.c.id).limit(limit)
     )
     return [_delivery(row) for row in rows]
 

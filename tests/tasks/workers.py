@@ -4,6 +4,7 @@ import asyncio
 import os
 import signal
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -54,9 +55,11 @@ class Workers:
                 await self.kill(process)
 
 
-async def submit(guest: Guest, prompt: str = "a lighthouse", **params: Any) -> str:
-    """A task by /api/v1, taken for granted that it is accepted; answers its id."""
-    body = {"params": {"prompt": prompt, **params}}
+async def submit(
+    guest: Guest, prompt: str = "a lighthouse", *, fields: Mapping[str, str] | None = None, **params: Any
+) -> str:
+    """A task by /api/v1, taken for granted that it is accepted; answers its id. `fields` stand beside `params`."""
+    body = {"params": {"prompt": prompt, **params}, **(fields or {})}
     response = await guest.client.post("/api/v1/tasks/generate", json=body)
     assert response.status_code == 202, response.text
     task_id: str = response.json()["data"]["task_id"]
