@@ -147,6 +147,33 @@ _ADMIN_TASK: dict[str, Any] = {
     "completed_at": None,
 }
 
+_MESSAGE = "msg_01kga0000000abcdefghjkmnpq"
+_TASK_DETAIL: dict[str, Any] = {
+    **_TASK_READ,
+    "status": "completed",
+    "progress": 100,
+    "completed": 2,
+    "results": [_ITEM, {**_ITEM, "index": 1}],
+    "completed_at": _TIME,
+    "webhook": {
+        "callback_url": "https://images.example/hooks",
+        "state": "pending",
+        "webhook_id": _MESSAGE,
+        "next_try_at": "2026-01-31T12:00:05.000Z",
+        "attempts": [
+            {
+                "webhook_id": _MESSAGE,
+                "number": 1,
+                "at": _TIME,
+                "seconds": 0.214,
+                "status": 503,
+                "error": None,
+                "answer": "back in a minute",
+            }
+        ],
+    },
+}
+
 # By the name of the schema.
 EXAMPLES: dict[str, Any] = {
     "AuthConfigRead": {"github": False, "local": False, "guest": True, "trial": True, "languages": ["en", "zh"]},
@@ -209,6 +236,7 @@ EXAMPLES: dict[str, Any] = {
         "execution_time_ms": 12,
     },
     "Envelope_TaskRead_": {"success": True, "data": _TASK_READ, "execution_time_ms": 2},
+    "Envelope_TaskDetailRead_": {"success": True, "data": _TASK_DETAIL, "execution_time_ms": 2},
     "Envelope_TasksRead_": {
         "success": True,
         "data": {"items": [_TASK_READ], "total": 1, "limit": 20, "offset": 0, "has_more": False},

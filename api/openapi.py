@@ -17,6 +17,7 @@ from services.health import Status
 from services.history.models import Sort
 from services.providers.base import SafetyLevel
 from services.tasks.events import TaskStatus
+from services.tasks.webhooks import WebhookState
 
 Node = dict[str, Any]
 
@@ -89,6 +90,7 @@ ENUMERATIONS: dict[str, Any] = {
     "TaskStatus": TaskStatus,
     "TaskWaitsFor": WaitsFor,
     "TokenCarrier": TokenCarrier,
+    "WebhookState": WebhookState,
 }
 
 

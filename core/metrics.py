@@ -78,6 +78,9 @@ class Metrics:
         self.tasks_ended = Counter(
             "tasks_ended", "Tasks by how they ended", ["kind", "status", "reason"], registry=registry
         )
+        self.webhook_tries = Counter(
+            "webhook_tries", "Tries to deliver a webhook by what came of them", ["outcome"], registry=registry
+        )
         self.event_streams = Gauge(
             "event_streams_open", "Watchers of tasks", registry=registry, multiprocess_mode="livesum"
         )

@@ -17,6 +17,7 @@ from redis.asyncio import Redis
 
 from core.clients.database import Database, open_database
 from core.clients.github import GitHubClient
+from core.clients.http import GuardedHttp
 from core.clients.lease import Lease
 from core.clients.redis import open_pool, open_redis
 from core.clients.redis_channels import RedisChannels
@@ -74,12 +75,17 @@ from services.tasks.runner import TaskRunner
 from services.tasks.service import TaskService
 from services.tasks.streams import TaskStreams
 from services.tasks.sweep import TaskSweep
+from services.tasks.webhooks import TaskWebhooks
+from services.webhooks.courier import DeliveryTerms, WebhookCourier
+from services.webhooks.sender import WebhookSender
+from services.webhooks.service import WebhookService
 
 VERSION = "0.1.0"
 FILE_THREADS = 8
 PIXEL_THREADS = 2
 PASSWORD_THREADS = 2
 READ_BUFFER_BYTES = 16 * 1024
+USUAL_TERMS = DeliveryTerms()
 DRAIN_SECONDS = 3  # after uvicorn gave requests 25 s, within the 30 s that the leader gives a process
 
 
@@ -121,6 +127,8 @@ class Container:
     task_retention: TaskRetention
     task_operations: TaskOperations
     task_streams: TaskStreams
+    task_webhooks: TaskWebhooks
+    webhook_courier: WebhookCourier
     event_tokens: EventTokens
     health: HealthService
 
@@ -152,16 +160,18 @@ async def prove_parts(settings: Settings) -> None:
 
 @asynccontextmanager
 async def open_container(
-    settings: Settings, metrics: Metrics, kinds: Sequence[TaskKind] = ()
+    settings: Settings, metrics: Metrics, kinds: Sequence[TaskKind] = (), terms: DeliveryTerms = USUAL_TERMS
 ) -> AsyncIterator[Container]:
-    """Open everything; `kinds` of tasks beside our own. Raises SettingsError or CatalogError, in one line each, when
-    it cannot be.
+    """Open everything; `kinds` of tasks beside our own, `terms` of delivering webhooks. Raises SettingsError or
+    CatalogError, in one line each, when it cannot be.
     """
     async with AsyncExitStack() as stack:
-        yield await _build(settings, metrics, kinds, stack)
+        yield await _build(settings, metrics, kinds, terms, stack)
 
 
-async def _build(settings: Settings, metrics: Metrics, kinds: Sequence[TaskKind], stack: AsyncExitStack) -> Container:
+async def _build(
+    settings: Settings, metrics: Metrics, kinds: Sequence[TaskKind], terms: DeliveryTerms, stack: AsyncExitStack
+) -> Container:
     data_dir = settings.storage.data_dir
     data_dir.mkdir(parents=True, exist_ok=True)
     files, pixels = _threads(stack, FILE_THREADS, "files"), _threads(stack, PIXEL_THREADS, "pixels")
@@ -201,6 +211,11 @@ async def _build(settings: Settings, metrics: Metrics, kinds: Sequence[TaskKind]
         trial_enabled=settings.quota.trial_enabled,
     )
     stack.push_async_callback(generation.drain, DRAIN_SECONDS)
+    http = GuardedHttp(settings.tasks.allowed_private_hosts, resolver=terms.resolver, total_seconds=terms.try_seconds)
+    stack.push_async_callback(http.close)
+    links = LinkService(
+        LinkSigner(keys, "signed-link"), settings.storage.image_url_ttl_seconds, settings.storage.public_bucket_url
+    )
     tasks = assemble_tasks(
         settings,
         TaskNeighbours(
@@ -213,6 +228,8 @@ async def _build(settings: Settings, metrics: Metrics, kinds: Sequence[TaskKind]
             idempotency=idempotency,
             generation=generation,
             quota=task_quota,
+            webhooks=WebhookService(database, http),
+            links=links,
             threads=files,
             metrics=metrics,
             fail_points=fail_points,
@@ -270,9 +287,7 @@ async def _build(settings: Settings, metrics: Metrics, kinds: Sequence[TaskKind]
         history_export=history_export,
         retention=Retention(database, remover, clearings, Lease(redis, LOCK()), settings.storage, metrics, fail_points),
         thumbnails=ThumbnailService(storage, pixels, settings.storage.max_image_pixels),
-        links=LinkService(
-            LinkSigner(keys, "signed-link"), settings.storage.image_url_ttl_seconds, settings.storage.public_bucket_url
-        ),
+        links=links,
         tasks=tasks.service,
         image_tasks=tasks.images,
         task_runner=tasks.runner,
@@ -280,6 +295,8 @@ async def _build(settings: Settings, metrics: Metrics, kinds: Sequence[TaskKind]
         task_retention=tasks.retention,
         task_operations=tasks.operations,
         task_streams=TaskStreams(tasks.events, channels, tasks.service, metrics),
+        task_webhooks=tasks.webhooks,
+        webhook_courier=WebhookCourier(database, tasks.webhooks, WebhookSender(http), terms.schedule, metrics),
         event_tokens=EventTokens(LinkSigner(keys, "event-token"), tasks.service),
         health=HealthService(components(redis, database, storage, providers, tasks.operations), VERSION),
     )

@@ -14,14 +14,23 @@ from api.idempotency import IdempotencyHeader, idempotency_of
 from api.programs import TaskChanger, TaskMaker, TaskReader
 from api.routers.batch import SUBMIT_ERRORS
 from api.schemas.common import Envelope, Success
-from api.schemas.tasks import RetryBody, TaskBody, TaskParams, TaskRead, TasksQuery, TasksRead, TaskStartedRead
+from api.schemas.tasks import (
+    RetryBody,
+    TaskBody,
+    TaskDetailRead,
+    TaskParams,
+    TaskRead,
+    TasksQuery,
+    TasksRead,
+    TaskStartedRead,
+)
 from api.task_answers import TASK_ID, accepted_notice, milliseconds_since, replay_headers, started_read, view_of
 from core.errors import FieldProblem, NotFound, RateLimited, StorageUnavailable, Unauthorized, ValidationFailed
 from services.accounts.models import Caller
 from services.container import Container
 from services.generation.models import CAPABILITIES, GenerationCommand
 from services.generation.sizes import meant_by
-from services.tasks.errors import ReferencesGone, WrongState
+from services.tasks.errors import NoCallback, ReferencesGone, WrongState
 from services.tasks.models import Submitted
 from services.tasks.streams import TooManyStreams
 
@@ -90,6 +99,7 @@ async def _submitted(
             count=body.params.num,
             client_job_id=body.client_job_id,
             key_id=caller.service_key_id,
+            webhook=body.webhook(),
         )
     except ValidationFailed as error:
         raise error.renamed(SENT_AS) from None
@@ -138,11 +148,12 @@ async def list_tasks(
 @router.get("/jobs/{task_id}", name="read_job", responses=errors(Unauthorized, NotFound, RateLimited))
 async def read_task(
     request: Request, task_id: str, services: Services, caller: TaskReader, base_url: BaseUrl
-) -> Envelope[TaskRead]:
-    """One of my tasks as it stands, with links to its images."""
+) -> Envelope[TaskDetailRead]:
+    """One of my tasks as it stands, with links to its images and the tries of its webhook."""
     began = time.perf_counter()
     task = await services.tasks.get(caller.user_id, task_id)
-    read = TaskRead.of(task, view_of(request, base_url))
+    webhook = await services.task_webhooks.of(task)
+    read = TaskDetailRead.with_webhook(task, webhook, view_of(request, base_url))
     return Envelope(data=read, execution_time_ms=milliseconds_since(began))
 
 
@@ -171,6 +182,20 @@ async def retry_task(
     task = await services.image_tasks.retry(caller, task_id, own_key)
     started = started_read(request, Submitted(task), base_url)
     return Envelope(data=started, execution_time_ms=milliseconds_since(began))
+
+
+@router.post(
+    "/tasks/{task_id}/redeliver", responses=errors(Unauthorized, NotFound, RateLimited, WrongState, NoCallback)
+)
+async def redeliver_task(
+    request: Request, task_id: str, services: Services, caller: TaskMaker, base_url: BaseUrl
+) -> Envelope[TaskDetailRead]:
+    """Tell once more how a task has ended, at once: the same message, and its whole schedule again if that fails."""
+    began = time.perf_counter()
+    task = await services.task_webhooks.redeliver(caller.user_id, task_id)
+    webhook = await services.task_webhooks.of(task)
+    read = TaskDetailRead.with_webhook(task, webhook, view_of(request, base_url))
+    return Envelope(data=read, execution_time_ms=milliseconds_since(began))
 
 
 @router.delete(

@@ -13,6 +13,7 @@ from core.metrics import Metrics
 from core.security import Vault
 from core.settings import Settings
 from services.generation.service import GenerationService
+from services.history.links import LinkService
 from services.idempotency import IdempotencyService
 from services.quota.task_quota import TaskQuota
 from services.storage.base import Storage
@@ -29,6 +30,8 @@ from services.tasks.retention import TaskRetention
 from services.tasks.runner import TaskRunner
 from services.tasks.service import TaskService
 from services.tasks.sweep import TaskSweep
+from services.tasks.webhooks import TaskWebhooks
+from services.webhooks.service import WebhookService
 
 
 @dataclass(frozen=True)
@@ -40,6 +43,7 @@ class Tasks:
     sweep: TaskSweep
     retention: TaskRetention
     operations: TaskOperations
+    webhooks: TaskWebhooks
 
 
 @dataclass(frozen=True)
@@ -55,6 +59,8 @@ class TaskNeighbours:
     idempotency: IdempotencyService
     generation: GenerationService
     quota: TaskQuota
+    webhooks: WebhookService
+    links: LinkService
     threads: Executor
     metrics: Metrics
     fail_points: FailPoints
@@ -99,6 +105,7 @@ def assemble_tasks(settings: Settings, given: TaskNeighbours) -> Tasks:
             given.generation,
             given.quota,
             references,
+            given.webhooks,
             guest_kept_ms=settings.storage.guest_retention_hours * 3600 * 1000,
         ),
         events=events,
@@ -108,4 +115,7 @@ def assemble_tasks(settings: Settings, given: TaskNeighbours) -> Tasks:
         ),
         retention=TaskRetention(given.database, service, references, given.metrics),
         operations=TaskOperations(given.database, queue),
+        webhooks=TaskWebhooks(
+            given.database, service, given.webhooks, given.vault, given.links, settings.server.base_url
+        ),
     )

@@ -23,6 +23,7 @@ from services.quota.task_quota import TaskQuota
 from services.tasks.events import TaskStatus
 from services.tasks.models import Ending, ItemResult, Task
 from services.tasks.store import add_task, code_of, packed, running, task_of, tasks, waiting
+from services.webhooks.service import WebhookService
 
 LEASE_MS = 15_000
 _NEXT: dict[TaskStatus, frozenset[TaskStatus]] = {
@@ -97,7 +98,7 @@ def end(
 ) -> tuple[Task, list[Task]] | None:
     """End a round of a task from the start that `task` is of, and let the next ones of its user run.
 
-    Answers it and those; with it goes what it held, and the own key that came with it.
+    Answers it and those; with it goes what it held, and the own key that came with it. Its webhook is due now.
     """
     _take_turn(connection, task.user_id)
     completed = sum(result.is_done for result in ending.results)
@@ -120,6 +121,8 @@ def end(
         return None
     if ended.reservation is not None:
         TaskQuota.end(connection, ended.reservation, ending.dropped)
+    if ended.callback_url is not None:
+        WebhookService.announce(connection, ended.id, ended.round, ended.user_id, ended.callback_url, now)
     return ended, promote(connection, ended.user_id, now, share)
 
 
@@ -177,8 +180,11 @@ def retry(
         completed_at=None,
         closed_at=None,
     )
-    if changed is not None and reservation is not None:
+    if changed is None:
+        return None
+    if reservation is not None:
         TaskQuota.hold(connection, reservation)
+    WebhookService.supersede(connection, task.id)
     return changed
 
 

@@ -43,6 +43,7 @@ WITH_IDS: dict[tuple[str, str], dict[str, Any] | None] = {
     ("get", "/api/v1/jobs/{task_id}"): None,
     ("post", "/api/v1/tasks/{task_id}/cancel"): None,
     ("post", "/api/v1/tasks/{task_id}/retry"): {},
+    ("post", "/api/v1/tasks/{task_id}/redeliver"): None,
     ("delete", "/api/v1/tasks/{task_id}"): None,
     ("get", "/api/v1/tasks/{task_id}/events"): None,
     ("post", "/api/v1/tasks/{task_id}/events-token"): None,

@@ -21,11 +21,12 @@ from schemathesis.core.result import Ok
 from api.schemas.generate import EXAMPLE_IMAGES
 from benchmarks.gemini_standin import GeminiStandin
 from tests.accounts.test_service_keys import made
+from tests.clients.test_url_guard import PUBLIC
 from tests.conftest import OPERATOR_KEY, OpenService
 from tests.support.github import GitHubStandin, Person, github_settings
 from tests.support.people import PASSWORD, begin, registered, with_github
 from tests.support.service import RunningService
-from tests.tasks.workers import cancel, submit_batch, working
+from tests.tasks.workers import cancel, submit, submit_batch, working
 
 Operation = APIOperation[Any, Any, Any, Any]
 
@@ -137,7 +138,8 @@ async def know(service: RunningService, github: GitHubStandin, name: str) -> Kno
     if name == "restore_image":
         await guest.client.delete(f"/api/history/{image['history_id']}")
     # Without a worker it would wait for ever, and whoever watches it too.
-    task_id = await submit_batch(guest, 2)
+    told = {"callback_url": f"https://{PUBLIC}/"}
+    task_id = await (submit(guest, fields=told) if name == "redeliver_task" else submit_batch(guest, 2))
     await cancel(guest, task_id)
     session, *_ = (await guest.client.get("/api/auth/sessions")).json()["sessions"]
     return Known(

@@ -1,6 +1,7 @@
 """Changes of a task's state that come twice, late, or from two places at once; no worker runs beside them."""
 
 import asyncio
+from contextlib import AsyncExitStack
 from functools import partial
 
 import pytest
@@ -10,12 +11,24 @@ from services.quota.errors import HoldGone
 from services.tasks import transitions
 from services.tasks.image_order import ImageOrder, share_of
 from services.tasks.models import Ending, Task
+from services.webhooks import store as webhooks
+from services.webhooks.models import Attempt, Delivery
+from services.webhooks.service import WebhookService
+from services.webhooks.shares import Full
 from tests.support.databases import databases
+from tests.support.receiver import running_receiver
 from tests.support.service import Guest, RunningService
+from tests.tasks.couriers import ALLOWED, delivering, ended, opened, until_told
 from tests.tasks.workers import cancel, read, submit, submit_batch
 
 SHARE = 5  # MAX_TASKS_PER_USER
+NOBODY = Full((), (), ())
 AGO_MS = 20_000  # longer than a lease, and not as long as a task may take
+
+
+@pytest.fixture
+def task_settings(task_settings: dict[str, str]) -> dict[str, str]:
+    return {**task_settings, **ALLOWED}
 
 
 async def started(service: RunningService, task_id: str, worker: str, *, ago: int = 0) -> Task | None:
@@ -119,3 +132,47 @@ async def test_an_image_is_charged_once_by_two_workers_that_both_make_it(tasks_s
     assert one.id == other.id
     assert databases.ask(tasks_service.data_dir, "SELECT count(*) FROM charges") == [(1,)]
     assert len(tasks_service.stored("users/**/*.png")) == 1
+
+
+async def test_of_many_who_claim_one_webhook_one_tries_it(tasks_service: RunningService) -> None:
+    database, now = tasks_service.container.database, now_ms()
+    await database.write(
+        lambda connection: WebhookService.announce(connection, "task_1", 1, "usr_1", "http://hooks.example/", now)
+    )
+    (seen,) = await database.read(lambda connection: webhooks.due(connection, now_ms(), NOBODY, 10))
+
+    async def claimed(number: int, moment: int) -> Delivery | None:
+        claim = partial(webhooks.claim, seen=seen, name=f"try_{number}", now=moment, lease_until=moment + 30_000)
+        return await database.write(claim)
+
+    (first,) = [got for got in await asyncio.gather(*(claimed(number, now_ms()) for number in range(20))) if got]
+    assert await database.read(lambda connection: webhooks.due(connection, now_ms(), NOBODY, 10)) == []
+    later = now_ms() + 31_000
+    (second,) = [got for got in await asyncio.gather(*(claimed(number, later) for number in range(20, 40))) if got]
+    assert (first.tries, second.tries) == (1, 2)
+
+    attempt = Attempt(1, now_ms(), 0.1, status=200)
+    record = partial(webhooks.record, attempt=attempt, state="delivered", next_try_at=None)
+    assert await database.write(partial(record, claimed=first)) is None, "it has lost its claim"
+    assert await database.write(lambda connection: webhooks.send_again(connection, seen.id, now_ms()))
+    assert await database.write(partial(record, claimed=second)) == "pending", "somebody wants it sent again"
+    assert await database.write(partial(record, claimed=second)) is None
+    (again,) = await database.read(lambda connection: webhooks.due(connection, now_ms(), NOBODY, 10))
+    assert (again.tries, again.first_at, again.attempts) == (2, None, (attempt,))
+
+
+async def test_three_workers_deliver_each_webhook_once(
+    tasks_service: RunningService, task_settings: dict[str, str], redis_url: str
+) -> None:
+    guests = [await tasks_service.guest() for _ in range(4)]
+    settings = {**task_settings, "REDIS_URL": redis_url}
+    async with AsyncExitStack() as stack:
+        receiver = await stack.enter_async_context(running_receiver())
+        for _ in range(3):
+            container = await stack.enter_async_context(opened(tasks_service, settings))
+            await stack.enter_async_context(delivering(container))
+        told = [(guest, await ended(guest, receiver.url)) for guest in guests for _ in range(6)]
+        for guest, task_id in told:
+            webhook = await until_told(guest, task_id)
+            assert [attempt["number"] for attempt in webhook["attempts"]] == [1]
+    assert sorted(request.headers["x-job-id"] for request in receiver.received) == sorted(task for _, task in told)

@@ -5,7 +5,7 @@ import os
 import signal
 import sys
 import warnings
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -71,9 +71,11 @@ async def working(service: RunningService) -> AsyncIterator[None]:
             await worker.stop()
 
 
-async def submit(guest: Guest, prompt: str = "a lighthouse", **params: Any) -> str:
-    """A task by /api/v1, taken for granted that it is accepted; answers its id."""
-    body = {"params": {"prompt": prompt, **params}}
+async def submit(
+    guest: Guest, prompt: str = "a lighthouse", *, fields: Mapping[str, str] | None = None, **params: Any
+) -> str:
+    """A task by /api/v1, taken for granted that it is accepted; answers its id. `fields` stand beside `params`."""
+    body = {"params": {"prompt": prompt, **params}, **(fields or {})}
     response = await guest.client.post("/api/v1/tasks/generate", json=body)
     assert response.status_code == 202, response.text
     task_id: str = response.json()["data"]["task_id"]
