@@ -9,7 +9,6 @@ from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from importlib import import_module
 
 import aiohttp
 from pydantic import SecretStr
@@ -54,6 +53,7 @@ from services.limits import RateLimiter
 from services.moderation.service import ModerationService
 from services.providers.base import Provider
 from services.providers.catalog import Catalog, load_catalog
+from services.providers.demo.provider import DemoProvider
 from services.providers.gemini import CONNECT_SECONDS, GeminiProvider
 from services.providers.service import ProviderService
 from services.quota.service import QuotaService
@@ -353,8 +353,7 @@ async def _providers(
     gemini = GeminiProvider(settings.providers.google_gemini_base_url, session, spool, files)
     providers: dict[str, Provider] = {gemini.name: gemini}
     if settings.demo_enabled:
-        # What it draws with takes 3 MB of each process, which an installation with a key need not pay.
-        demo: Provider = import_module("services.providers.demo.provider").DemoProvider(spool, pixels)
+        demo = DemoProvider(spool, pixels)
         providers[demo.name] = demo
     operator_keys: dict[str, SecretStr] = {}
     if settings.providers.google_api_key is not None:
