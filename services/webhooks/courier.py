@@ -137,7 +137,7 @@ class WebhookCourier:
 
     async def _record(self, delivery: Delivery, attempt: Attempt) -> None:
         now = now_ms()
-        next_try_at = self._schedule.next_try(delivery.first_at or now, attempt, now)
+        next_try_at = self._schedule.next_try(delivery.first_at or attempt.at, attempt, now)
         state: DeliveryState = "pending" if next_try_at is not None else "delivered" if attempt.succeeded else "failed"
         after = await self._database.write(
             lambda connection: store.record(connection, delivery, attempt, state, next_try_at)

@@ -70,8 +70,8 @@ class Delivery:
     """One row of `webhook_deliveries`: the message about one round of a task. `id` is its `webhook-id`.
 
     `host`: the receiver's. `next_try_at` None: nothing more is to be tried. `first_at`: when the first try of the
-    schedule began that is under way. `tries` counts those that were begun, the last of which are kept in `attempts`;
-    one that is missing there broke off with its worker. `claim`: whose try is under way, until `lease_until`.
+    schedule that is under way began; None before it. `tries` counts those that were begun, the last of which are kept
+    in `attempts`; one that is missing there broke off with its worker. `claim`: the try under way, until `lease_until`.
     """
 
     id: str

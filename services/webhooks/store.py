@@ -4,8 +4,8 @@ A try is claimed for a while by whoever makes it, so that no two workers ever ma
 is of a worker that died.
 """
 
-from collections.abc import Collection, Sequence
-from dataclasses import asdict
+from collections.abc import Collection
+from dataclasses import replace
 from typing import Any
 
 import orjson
@@ -60,7 +60,7 @@ Index("ix_webhook_deliveries_user_id", deliveries.c.user_id)
 
 
 def add(connection: Connection, delivery: Delivery) -> None:
-    connection.execute(insert(deliveries), {**vars(delivery), "attempts": _packed(delivery.attempts)})
+    connection.execute(insert(deliveries), _row_of(delivery))
 
 
 def of_task(connection: Connection, task_id: str, limit: int) -> list[Delivery]:
@@ -87,11 +87,10 @@ def claim(
     connection: Connection, seen: Delivery, name: str, now: Milliseconds, lease_until: Milliseconds
 ) -> Delivery | None:
     """Take the next try of a delivery that was seen to be due. None: somebody else has it, or it is off."""
-    first_at = now if seen.first_at is None else seen.first_at
     row = connection.execute(
         update(deliveries)
         .where(deliveries.c.id == seen.id, deliveries.c.next_try_at == seen.next_try_at, _is_due(now))
-        .values(claim=name, lease_until=lease_until, tries=deliveries.c.tries + 1, first_at=first_at)
+        .values(claim=name, lease_until=lease_until, tries=deliveries.c.tries + 1)
         .returning(*deliveries.c)
     ).one_or_none()
     return None if row is None else _delivery(row)
@@ -107,21 +106,13 @@ def record(
     row = connection.execute(_mine(claimed).with_for_update()).one_or_none()
     if row is None:
         return None
-    now = _delivery(row)
-    changed_meanwhile = (now.next_try_at, now.first_at) != (claimed.next_try_at, claimed.first_at)
-    after = (now.state, now.next_try_at) if changed_meanwhile else (state, next_try_at)
-    connection.execute(
-        update(deliveries)
-        .where(deliveries.c.id == now.id)
-        .values(
-            attempts=_packed((*now.attempts, attempt)[-KEPT_ATTEMPTS:]),
-            state=after[0],
-            next_try_at=after[1],
-            claim=None,
-            lease_until=None,
-        )
-    )
-    return after[0]
+    stands = _delivery(row)
+    after = replace(stands, attempts=(*stands.attempts, attempt)[-KEPT_ATTEMPTS:], claim=None, lease_until=None)
+    if stands.next_try_at == claimed.next_try_at:
+        first_at = attempt.at if stands.first_at is None else stands.first_at
+        after = replace(after, state=state, next_try_at=next_try_at, first_at=first_at)
+    connection.execute(update(deliveries).where(deliveries.c.id == after.id).values(_row_of(after)))
+    return after.state
 
 
 def let_go(connection: Connection, claimed: Collection[Delivery]) -> None:
@@ -168,8 +159,8 @@ def _mine(claimed: Delivery) -> Any:
     return select(deliveries).where(deliveries.c.id == claimed.id, deliveries.c.claim == claimed.claim)
 
 
-def _packed(attempts: Sequence[Attempt]) -> str:
-    return orjson.dumps([asdict(attempt) for attempt in attempts]).decode()
+def _row_of(delivery: Delivery) -> dict[str, Any]:
+    return {**vars(delivery), "attempts": orjson.dumps(delivery.attempts).decode()}
 
 
 def _delivery(row: Row[Any]) -> Delivery:

@@ -25,6 +25,7 @@ from services.history.trash import clearances
 from services.quota.holds import dropped_calls, holds
 from services.quota.ledger import charges
 from services.tasks.store import tasks
+from services.webhooks.store import deliveries
 from tests.database.numbers import OpenDatabase, insert, next_number, numbers, numbers_file
 from tests.support.databases import databases
 
@@ -40,6 +41,7 @@ TABLES = {
         clearances,
         service_keys,
         tasks,
+        deliveries,
         holds,
         dropped_calls,
     )

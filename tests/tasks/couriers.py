@@ -15,11 +15,9 @@ from tests.support.databases import databases
 from tests.support.receiver import Receiver
 from tests.support.service import Guest, RunningService
 from tests.support.waiting import eventually
-from tests.tasks.workers import cancel, read, submit
+from tests.tasks.workers import WORK_SECONDS, cancel, read, submit
 from tests.webhooks.receiving import PLAIN_SECRET
 
-# What the receivers of the tests are named by; "localhost" is another host than 127.0.0.1.
-ALLOWED = {"ALLOWED_PRIVATE_HOSTS": "127.0.0.1,localhost"}
 # A courier looks twice a second; a try that is due in between would be left out.
 SOON = RetrySchedule(offsets=(0.0, 0.6, 1.2, 1.8, 2.4), jitter=0.0)
 
@@ -34,7 +32,10 @@ async def opened(
     resolver: Resolver | None = None,
 ) -> AsyncIterator[Container]:
     """Another process's container over the data of a service."""
-    environment = {**settings, **databases.settings(service.data_dir), "DATA_DIR": str(service.data_dir)}
+    redis_url = service.container.settings.redis.redis_url
+    assert redis_url is not None
+    own = {"DATA_DIR": str(service.data_dir), "REDIS_URL": redis_url.get_secret_value()}
+    environment = {**settings, **databases.settings(service.data_dir), **own}
     terms = DeliveryTerms(schedule, resolver, try_seconds)
     async with open_container(load_settings(environment), Metrics(), terms=terms) as container:
         yield container
@@ -64,7 +65,9 @@ async def webhook_of(guest: Guest, task_id: str) -> dict[str, Any]:
     return webhook
 
 
-async def until_told(guest: Guest, task_id: str, state: str = "delivered", seconds: float = 20) -> dict[str, Any]:
+async def until_told(
+    guest: Guest, task_id: str, state: str = "delivered", seconds: float = WORK_SECONDS
+) -> dict[str, Any]:
     """The webhook of a task once it is in this state."""
     found: list[dict[str, Any]] = []
 
@@ -76,7 +79,7 @@ async def until_told(guest: Guest, task_id: str, state: str = "delivered", secon
     return found[0]
 
 
-async def until_received(receiver: Receiver, count: int, seconds: float = 10) -> None:
+async def until_received(receiver: Receiver, count: int, seconds: float = WORK_SECONDS) -> None:
     async def there() -> bool:
         return len(receiver.received) >= count
 

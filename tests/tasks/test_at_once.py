@@ -18,17 +18,12 @@ from services.webhooks.shares import Full
 from tests.support.databases import databases
 from tests.support.receiver import running_receiver
 from tests.support.service import Guest, RunningService
-from tests.tasks.couriers import ALLOWED, delivering, ended, opened, until_told
+from tests.tasks.couriers import delivering, ended, opened, until_told
 from tests.tasks.workers import cancel, read, submit, submit_batch
 
 SHARE = 5  # MAX_TASKS_PER_USER
 NOBODY = Full((), (), ())
 AGO_MS = 20_000  # longer than a lease, and not as long as a task may take
-
-
-@pytest.fixture
-def task_settings(task_settings: dict[str, str]) -> dict[str, str]:
-    return {**task_settings, **ALLOWED}
 
 
 async def started(service: RunningService, task_id: str, worker: str, *, ago: int = 0) -> Task | None:
@@ -162,14 +157,13 @@ async def test_of_many_who_claim_one_webhook_one_tries_it(tasks_service: Running
 
 
 async def test_three_workers_deliver_each_webhook_once(
-    tasks_service: RunningService, task_settings: dict[str, str], redis_url: str
+    tasks_service: RunningService, task_settings: dict[str, str]
 ) -> None:
     guests = [await tasks_service.guest() for _ in range(4)]
-    settings = {**task_settings, "REDIS_URL": redis_url}
     async with AsyncExitStack() as stack:
         receiver = await stack.enter_async_context(running_receiver())
         for _ in range(3):
-            container = await stack.enter_async_context(opened(tasks_service, settings))
+            container = await stack.enter_async_context(opened(tasks_service, task_settings))
             await stack.enter_async_context(delivering(container))
         told = [(guest, await ended(guest, receiver.url)) for guest in guests for _ in range(6)]
         for guest, task_id in told:

@@ -1,12 +1,9 @@
 """Receivers as they should not be, addresses that are nobody's business, and secrets that are none."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
-
-import pytest
 
 from services.webhooks.schedule import RetrySchedule
 from services.webhooks.shares import OF_ONE_USER_TO_ONE_HOST
@@ -16,26 +13,10 @@ from tests.support.answers import error_of
 from tests.support.databases import databases
 from tests.support.receiver import Answer, Names, Receiver, running_receiver
 from tests.support.service import Guest, RunningService
-from tests.tasks.couriers import ALLOWED, delivering, ended, opened, until_received, until_told, webhook_of
+from tests.tasks.couriers import delivering, ended, opened, until_received, until_told, webhook_of
 from tests.tasks.workers import cancel, submit
 
 TWICE = RetrySchedule(offsets=(0.0, 0.1), jitter=0.0)
-
-
-@pytest.fixture
-async def receiver() -> AsyncIterator[Receiver]:
-    async with running_receiver() as receiver:
-        yield receiver
-
-
-@pytest.fixture
-def task_settings(task_settings: dict[str, str], redis_url: str) -> dict[str, str]:
-    return {**task_settings, **ALLOWED, "REDIS_URL": redis_url}
-
-
-@pytest.fixture
-async def guest(tasks_service: RunningService) -> Guest:
-    return await tasks_service.guest()
 
 
 Tries = list[tuple[int | None, str | None]]
