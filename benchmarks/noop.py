@@ -1,7 +1,7 @@
 """Tasks that do nothing: through our own machinery with its rows, leases and events, and as bare jobs of arq.
 
-`python -m benchmarks.noop ours|arq` is a worker for one of them, with its settings in the environment. Both take as many
-at once and look into the queue as often.
+`python -m benchmarks.noop ours|arq` is a worker for one of them, with its settings in the environment. Both take as
+many at once and look into the queue as often.
 """
 
 import asyncio
@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from typing import Any
 
+import uvloop
 from arq.connections import ArqRedis
 from arq.worker import Worker
 from arq.worker import func as arq_function
@@ -133,4 +134,4 @@ def _arq_redis(url: str) -> ArqRedis:
 
 
 if __name__ == "__main__":
-    asyncio.run({"ours": _work_as_ours, "arq": _work_as_arq}[sys.argv[1]]())
+    uvloop.run({"ours": _work_as_ours, "arq": _work_as_arq}[sys.argv[1]]())

@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import uvloop
 from arq.connections import ArqRedis
 from arq.cron import cron
 from arq.worker import Worker
@@ -131,7 +132,7 @@ def main() -> int:
         configure_logging(settings)
         gc.freeze()
         gc.enable()
-        asyncio.run(run(settings, Metrics(Path(shared) if shared else None)))
+        uvloop.run(run(settings, Metrics(Path(shared) if shared else None)))
     except (SettingsError, CatalogError) as error:
         sys.stderr.write(f"{error}\n")
         return 2

@@ -19,8 +19,8 @@ AGO_MS = 20_000  # longer than a lease, and not as long as a task may take
 
 
 async def started(service: RunningService, task_id: str, worker: str, *, ago: int = 0) -> Task | None:
-    begin = partial(transitions.start, task_id=task_id, worker=worker, now=now_ms() - ago)
-    return await service.container.database.write(begin)
+    begin = partial(transitions.start, task_ids=[task_id], worker=worker, now=now_ms() - ago)
+    return next(iter(await service.container.database.write(begin)), None)
 
 
 async def stands(service: RunningService, guest: Guest, task_id: str) -> Task:
@@ -59,7 +59,8 @@ async def test_a_worker_that_lost_its_lease_changes_nothing_any_more(tasks_servi
     assert await is_refused()
     assert await started(tasks_service, task_id, "wrk_next") is not None
     assert await is_refused()
-    assert await database.write(lambda connection: transitions.renew(connection, "wrk_late", now_ms())) == {}
+    renew = partial(transitions.renew, task_ids=[task_id], worker="wrk_late", now=now_ms())
+    assert await database.write(renew) == {}
     assert (await read(guest, task_id))["status"] == "processing"
 
 
