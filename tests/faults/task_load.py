@@ -114,9 +114,12 @@ async def until_all_are_closed(service: RunningService, seconds: float) -> None:
     assert await eventually(closed, seconds), await _open_tasks(service)
 
 
-async def assert_books_balance(service: RunningService, redis_url: str, accepted: Mapping[str, int]) -> None:
+async def assert_books_balance(
+    service: RunningService, redis_url: str, accepted: Mapping[str, int], others: int = 0
+) -> None:
     """Of a service whose tasks are all closed: each of those that were accepted, images of each by its id, is done; an
-    image is stored once and charged once; nothing is held; rows, objects, ledger and counters say the same.
+    image is stored once and charged once; nothing is held; rows, objects, ledger and counters say the same. `others`:
+    images that no task has made.
     """
     database = service.container.database
     await until_nothing_is_held(redis_url)
@@ -126,14 +129,16 @@ async def assert_books_balance(service: RunningService, redis_url: str, accepted
         task_id: ("completed", count) for task_id, count in accepted.items()
     }
     made = await database.read(_images_by_task)
+    total = sum(made.values())
+    assert made.pop(None, 0) == others
     assert made == {task_id: completed for task_id, (_, completed) in ends.items() if completed}
     books = read_books(service.data_dir)
     assert books.half_objects == (), "an object without its record, or a record without its object"
     assert books.unknown_objects == (), "an object that no row knows"
     assert books.missing_objects == (), "a row whose object is gone or cut"
-    assert len(service.stored("users/**/*.png")) == sum(made.values()), "an image is stored twice"
+    assert len(service.stored("users/**/*.png")) == total, "an image is stored twice"
     assert books.charged == books.listed
-    assert books.points == sum(made.values())
+    assert books.points == total
     await until_settled(await service.guest(), books.points)
 
 
@@ -146,7 +151,7 @@ def _ends(connection: Connection) -> dict[str, tuple[str, int]]:
     return {task_id: (status, completed) for task_id, status, completed in rows}
 
 
-def _images_by_task(connection: Connection) -> dict[str, int]:
+def _images_by_task(connection: Connection) -> dict[str | None, int]:
     rows = connection.execute(select(images.c.task_id, func.count()).group_by(images.c.task_id))
     return dict(rows.all())
 
