@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -14,16 +15,18 @@ from tests.faults.task_load import (
     Crew,
     assert_books_balance,
     nothing_stays_with_the_dead,
+    processing,
     submit_many,
     until_all_are_closed,
     until_processing,
 )
 from tests.support.service import RunningService
 from tests.tasks.conftest import NO_LIMITS
-from tests.tasks.workers import Workers
+from tests.tasks.workers import Workers, submit, submit_batch, until
 
 WORKERS = 2
 IMAGE_SECONDS = 1.5
+SLACK_SECONDS = 1  # the machine's own
 
 
 @pytest.fixture
@@ -85,3 +88,29 @@ async def test_redis_killed_with_its_file_and_then_emptied(
             await asyncio.to_thread(redis.start)
         await until_all_are_closed(service, seconds)
         await assert_books_balance(service, redis.url, accepted)
+
+
+async def test_many_batches_at_once(service: RunningService, crew: Crew, redis: OwnRedis, soak: bool) -> None:
+    guests = [await service.guest() for _ in range(10)]
+    submitted = [submit_batch(guests[number % 10], 10, f"number {number}") for number in range(50 if soak else 10)]
+    accepted = dict.fromkeys(await asyncio.gather(*submitted), 10)
+    async with crew.at_work():
+        await until_all_are_closed(service, 120)
+    await assert_books_balance(service, redis.url, accepted)
+
+
+async def test_one_users_many_delay_another_by_no_more_than_an_image(
+    service: RunningService, crew: Crew, redis: OwnRedis, soak: bool
+) -> None:
+    many, single = await service.guest(), await service.guest()
+    accepted = await submit_many([many], 500 if soak else 30)
+    async with crew.at_work():
+        await until_processing(service, 3)
+        begun = time.monotonic()
+        mine = await submit(single, "just one")
+        await until(single, mine, "completed")
+        waited = time.monotonic() - begun
+        assert waited < 2 * IMAGE_SECONDS + SLACK_SECONDS, "longer than an image of another's and its own"
+        assert len(await processing(service)) >= 3, "the others were through already"
+        await until_all_are_closed(service, 300)
+    await assert_books_balance(service, redis.url, accepted | {mine: 1})
