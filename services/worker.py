@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import uvloop
 from arq.connections import ArqRedis
 from arq.cron import cron
 from arq.worker import Worker
@@ -36,6 +37,8 @@ HEARTBEAT_SECONDS = 5
 STOP_SECONDS = 20  # within the 30 s that the leader gives a process
 # Nobody waits for an answer of the worker, which has to start again when it takes Redis for gone.
 REDIS_SECONDS = 2
+# Where both have to share a processor, those who wait for the API come first.
+NICENESS = 5
 
 # arq's own; here for the documentation.
 QUEUE = RedisKey("arq:{rest}", "the queue: jobs, locks, the workers' sign of life", None)
@@ -135,13 +138,14 @@ async def _stop_chores(chores: Worker) -> None:
 
 def main() -> int:
     setproctitle(PROCESS_NAME)
+    os.nice(NICENESS)
     shared = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
     try:
         settings = load_settings()
         configure_logging(settings)
         gc.freeze()
         gc.enable()
-        asyncio.run(run(settings, Metrics(Path(shared) if shared else None)))
+        uvloop.run(run(settings, Metrics(Path(shared) if shared else None)))
     except (SettingsError, CatalogError) as error:
         sys.stderr.write(f"{error}\n")
         return 2

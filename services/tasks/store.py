@@ -16,6 +16,7 @@ from sqlalchemy import (
     Table,
     Text,
     and_,
+    bindparam,
     delete,
     func,
     insert,
@@ -81,6 +82,11 @@ Index("ix_tasks_expiring", tasks.c.expires_at, sqlite_where=expiring)
 Index("ix_tasks_to_close", tasks.c.completed_at, sqlite_where=to_close)
 Index("ix_tasks_with_references", tasks.c.completed_at, sqlite_where=with_references)
 
+_CLOSE = (
+    update(tasks)
+    .where(tasks.c.id == bindparam("of_id"), tasks.c.round == bindparam("of_round"), to_close)
+    .values(closed_at=bindparam("at"), reference_count=bindparam("left"))
+)
 _JSON = ("params", "results", "error", "reservation")
 
 
@@ -178,13 +184,19 @@ def oldest_open(connection: Connection) -> Milliseconds | None:
     return oldest
 
 
-def close(connection: Connection, task: Task, now: Milliseconds) -> None:
-    """All was done that follows the end of a round; the references of one that is completed are gone."""
-    left = 0 if task.status == "completed" else task.reference_count
+def close(connection: Connection, ended: Sequence[Task], now: Milliseconds) -> None:
+    """All was done that follows the end of these rounds; the references of one that is completed are gone."""
     connection.execute(
-        update(tasks)
-        .where(tasks.c.id == task.id, tasks.c.round == task.round, to_close)
-        .values(closed_at=now, reference_count=left)
+        _CLOSE,
+        [
+            {
+                "of_id": task.id,
+                "of_round": task.round,
+                "at": now,
+                "left": 0 if task.status == "completed" else task.reference_count,
+            }
+            for task in ended
+        ],
     )
 
 

@@ -6,7 +6,7 @@ import asyncio
 from typing import Any
 
 from arq.connections import ArqRedis
-from arq.worker import Worker, func
+from arq.worker import Retry, Worker, func
 
 from core.clients.redis import open_pool
 from services.container import Container
@@ -25,6 +25,8 @@ NO_LIMIT_SECONDS = 7 * 24 * 3600
 
 async def run_task(ctx: dict[str, Any], task_id: str) -> None:
     runner: TaskRunner = ctx["runner"]
+    if runner.is_stopping:
+        raise Retry  # arq goes through all that it has read of the queue; the ticket is another worker's
     await runner.run(task_id)
 
 

@@ -27,8 +27,8 @@ AGO_MS = 20_000  # longer than a lease, and not as long as a task may take
 
 
 async def started(service: RunningService, task_id: str, worker: str, *, ago: int = 0) -> Task | None:
-    begin = partial(transitions.start, task_id=task_id, worker=worker, now=now_ms() - ago)
-    return await service.container.database.write(begin)
+    begin = partial(transitions.start, task_ids=[task_id], worker=worker, now=now_ms() - ago)
+    return next(iter(await service.container.database.write(begin)), None)
 
 
 async def stands(service: RunningService, guest: Guest, task_id: str) -> Task:
@@ -67,8 +67,21 @@ async def test_a_worker_that_lost_its_lease_changes_nothing_any_more(tasks_servi
     assert await is_refused()
     assert await started(tasks_service, task_id, "wrk_next") is not None
     assert await is_refused()
-    assert await database.write(lambda connection: transitions.renew(connection, "wrk_late", now_ms())) == {}
+    renew = partial(transitions.renew, task_ids=[task_id], worker="wrk_late", now=now_ms())
+    assert await database.write(renew) == {}
     assert (await read(guest, task_id))["status"] == "processing"
+
+
+async def test_a_worker_renews_what_it_runs_and_not_what_it_gave_up(tasks_service: RunningService) -> None:
+    """One whose end could not be written has to be found by the sweep, however much else its worker has to do."""
+    guest = await tasks_service.guest()
+    running, given_up = await submit(guest), await submit(guest)
+    for task_id in (running, given_up):
+        assert await started(tasks_service, task_id, "wrk_busy", ago=AGO_MS) is not None
+    renew = partial(transitions.renew, task_ids=[running], worker="wrk_busy", now=now_ms())
+    assert await tasks_service.container.database.write(renew) == {running: (1, False)}
+    await tasks_service.container.task_sweep.sweep()
+    assert [(await read(guest, task_id))["status"] for task_id in (running, given_up)] == ["processing", "pending"]
 
 
 async def test_fifty_cancels_of_one_that_waits_give_back_once(tasks_service: RunningService) -> None:
