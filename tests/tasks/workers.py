@@ -62,6 +62,7 @@ class Workers:
 @asynccontextmanager
 async def working(service: RunningService) -> AsyncIterator[None]:
     """A worker's part that runs tasks, in the process of the service: for tests in which nothing has to die."""
+    service.container.task_runner.is_stopping = False  # a process has one worker in its life, a test may have several
     worker = TaskWorker(service.container, REDIS_SECONDS)
     worker.start()
     try:
