@@ -1,6 +1,6 @@
 """Server-Sent Events, as the HTML standard has them: events of a task, on the wire as soon as they are told."""
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 
 import orjson
@@ -21,15 +21,19 @@ _HEADERS = {
 }
 
 
-async def event_stream(task_id: str, pages: AsyncGenerator[list[Notice]]) -> Response:
+async def event_stream(
+    task_id: str, pages: AsyncGenerator[list[Notice]], headers: Mapping[str, str] | None = None
+) -> Response:
     """The answer starts when the first page is there, so that what fails by then is an error like any other.
 
-    Who has seen all there will be gets 204, by which a browser knows not to come back.
+    Who has seen all there will be gets 204, by which a browser knows not to come back. `headers`: beside those of every
+    stream.
     """
+    headers = {**_HEADERS, **(headers or {})}
     first = await anext(pages, None)
     if first is None:
-        return Response(status_code=204, headers=_HEADERS, media_type=MEDIA_TYPE)
-    return StreamingResponse(_text(task_id, first, pages), headers=_HEADERS, media_type=MEDIA_TYPE)
+        return Response(status_code=204, headers=headers, media_type=MEDIA_TYPE)
+    return StreamingResponse(_text(task_id, first, pages), headers=headers, media_type=MEDIA_TYPE)
 
 
 async def _text(task_id: str, first: list[Notice], rest: AsyncGenerator[list[Notice]]) -> AsyncGenerator[bytes]:

@@ -80,6 +80,20 @@ data: {{"task_id":"{_TASK}","type":"heartbeat","percent":40,"message":"","timest
 
 """
 
+# And that of a task that is started and watched in one call.
+_POLL = f"https://images.example/api/v1/tasks/{_TASK}"
+_TOLD = f'{{"status":"pending","poll_url":"{_POLL}","events_url":"{_POLL}/events","estimated_duration":10}}'
+EXECUTION = f"""retry: 2000
+
+event: heartbeat
+data: {{"task_id":"{_TASK}","type":"heartbeat","percent":0,"message":"accepted","timestamp":"{_TIME}","data":{_TOLD}}}
+
+id: 1769860800000000417
+event: started
+data: {{"task_id":"{_TASK}","type":"started","percent":0,"message":"","timestamp":"{_TIME}","data":{{"total":1}}}}
+
+"""
+
 _ITEM: dict[str, Any] = {
     "index": 0,
     "status": "completed",
@@ -106,6 +120,58 @@ _TASK_READ: dict[str, Any] = {
     "started_at": _TIME,
     "completed_at": None,
     "attempts": 1,
+}
+
+_ADMIN_TASK: dict[str, Any] = {
+    "task_id": _TASK,
+    "user_id": _USER["id"],
+    "kind": "generate",
+    "status": "pending",
+    "waits_for": "worker",
+    "provider": "gemini",
+    "model": "gemini-3-pro-image",
+    "resolution": "1K",
+    "uses_own_key": False,
+    "service_key_id": None,
+    "progress": 50,
+    "total": 2,
+    "completed": 1,
+    "error_code": None,
+    "round": 1,
+    "attempts": 2,
+    "deaths": 1,
+    "worker": None,
+    "created_at": _TIME,
+    "queued_at": _TIME,
+    "started_at": _TIME,
+    "completed_at": None,
+}
+
+_MESSAGE = "msg_01kga0000000abcdefghjkmnpq"
+_TASK_DETAIL: dict[str, Any] = {
+    **_TASK_READ,
+    "status": "completed",
+    "progress": 100,
+    "completed": 2,
+    "results": [_ITEM, {**_ITEM, "index": 1}],
+    "completed_at": _TIME,
+    "webhook": {
+        "callback_url": "https://images.example/hooks",
+        "state": "pending",
+        "webhook_id": _MESSAGE,
+        "next_try_at": "2026-01-31T12:00:05.000Z",
+        "attempts": [
+            {
+                "webhook_id": _MESSAGE,
+                "number": 1,
+                "at": _TIME,
+                "seconds": 0.214,
+                "status": 503,
+                "error": None,
+                "answer": "back in a minute",
+            }
+        ],
+    },
 }
 
 # By the name of the schema.
@@ -137,6 +203,8 @@ EXAMPLES: dict[str, Any] = {
     "NewServiceKeyRead": {**_SERVICE_KEY, "key": "nbk_3Q…x4Tg"},
     "AccountRead": _ACCOUNT,
     "AccountsRead": {"items": [_ACCOUNT], "total": 1, "limit": 20, "offset": 0, "has_more": False},
+    "AdminTasksRead": {"items": [_ADMIN_TASK], "total": 1, "limit": 20, "offset": 0, "has_more": False},
+    "AdminTaskRead": _ADMIN_TASK,
     "Success": {"success": True},
     "Envelope_GeneratedRead_": {
         "success": True,
@@ -168,6 +236,7 @@ EXAMPLES: dict[str, Any] = {
         "execution_time_ms": 12,
     },
     "Envelope_TaskRead_": {"success": True, "data": _TASK_READ, "execution_time_ms": 2},
+    "Envelope_TaskDetailRead_": {"success": True, "data": _TASK_DETAIL, "execution_time_ms": 2},
     "Envelope_TasksRead_": {
         "success": True,
         "data": {"items": [_TASK_READ], "total": 1, "limit": 20, "offset": 0, "has_more": False},
@@ -178,8 +247,8 @@ EXAMPLES: dict[str, Any] = {
         "data": {
             "task_id": _TASK,
             "status": "pending",
-            "poll_url": "https://images.example/api/v1/tasks/task_01kga0000000abcdefghjkmnpq",
-            "events_url": "https://images.example/api/v1/tasks/task_01kga0000000abcdefghjkmnpq/events",
+            "poll_url": _POLL,
+            "events_url": f"{_POLL}/events",
             "estimated_duration": 10,
         },
         "execution_time_ms": 14,

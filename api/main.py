@@ -52,6 +52,7 @@ EXPOSED_HEADERS = (
     "Sunset",
     "Idempotency-Replayed",
     "Preference-Applied",
+    "X-Task-ID",
     "ETag",
     "Content-Range",
     "Content-Disposition",

@@ -6,6 +6,7 @@ from typing import Any, get_args
 from fastapi import FastAPI
 
 from api.examples import EXAMPLES
+from api.schemas.admin_tasks import WaitsFor
 from api.schemas.generate import BlendBody, BlendMode, EstimatedMode
 from api.schemas.history import Mode
 from api.schemas.quota import CheckedMode, CheckedResolution, QuotaRefusal
@@ -16,6 +17,7 @@ from services.health import Status
 from services.history.models import Sort
 from services.providers.base import SafetyLevel
 from services.tasks.events import TaskStatus
+from services.tasks.webhooks import WebhookState
 
 Node = dict[str, Any]
 
@@ -86,7 +88,9 @@ ENUMERATIONS: dict[str, Any] = {
     "Scope": Scope,
     "TaskKind": TaskKindName,
     "TaskStatus": TaskStatus,
+    "TaskWaitsFor": WaitsFor,
     "TokenCarrier": TokenCarrier,
+    "WebhookState": WebhookState,
 }
 
 

@@ -13,6 +13,8 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from api.listener import PoliteListener
 from services.container import Container
 
+FIRST_WORDS_SECONDS = 0.1
+
 
 class ApiServer(uvicorn.Server):
     """`is_alone`: no other process listens on its socket."""
@@ -39,4 +41,10 @@ class ApiServer(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         container: Container = self._app.state.container
         container.task_streams.stop()
+        for server in self.servers:
+            server.close()
+        if self.server_state.connections:
+            # uvicorn would close those at once that have not asked anything yet, and who has just connected and is
+            # asking could not know whether they were heard.
+            await asyncio.sleep(FIRST_WORDS_SECONDS)
         await super().shutdown(sockets)

@@ -14,9 +14,11 @@ from core.errors import AppError, FieldProblem, Unauthorized, ValidationFailed
 from services.accounts.models import Caller
 from services.generation.models import GenerationCommand
 from services.tasks.image_order import typical_seconds
-from services.tasks.models import Submitted
+from services.tasks.models import Submitted, Task
+from services.tasks.streams import Notice
 
 ACCEPTED = 202
+TASK_ID = "X-Task-ID"
 
 
 def view_of(request: Request, base_url: str) -> View:
@@ -35,6 +37,12 @@ def replay_headers(submitted: Submitted) -> dict[str, str]:
 def started_read(request: Request, submitted: Submitted, base_url: str) -> TaskStartedRead:
     side_by_side = services_of(request).settings.tasks.batch_concurrency
     return TaskStartedRead.of(submitted.task, base_url, typical_seconds(submitted.task), side_by_side)
+
+
+def accepted_notice(started: TaskStartedRead, task: Task) -> Notice:
+    """What is told first to whoever starts a task and watches it: no part of its history, so a heartbeat."""
+    data = started.model_dump(exclude={"task_id"})
+    return Notice(None, "heartbeat", task.progress, "accepted", data=data)
 
 
 def for_later(command: GenerationCommand) -> tuple[GenerationCommand, Caller]:

@@ -1,13 +1,15 @@
 """The floor: the least that a service can do for an image, or for a signed-in read, under our own server settings.
 
 `POST /floor/generate` is a bare Starlette route: prompt upstream with httpx, orjson, base64, one file, small JSON.
-`GET /floor/jwt` is a bare FastAPI route that checks an HS256 token with python-jose. Neither knows users or quotas.
+`GET /floor/jwt` is a bare FastAPI route that checks an HS256 token with python-jose, `POST /floor/row` one that writes
+a row into SQLite. None knows users or quotas.
 """
 
 import argparse
 import asyncio
 import base64
 import os
+import sqlite3
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
@@ -23,6 +25,7 @@ from boto3.session import Session
 from botocore.config import Config
 from fastapi import FastAPI, Header, HTTPException
 from jose import JWTError, jwt
+from pydantic import BaseModel
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
@@ -129,13 +132,40 @@ def _jwt_route() -> ASGIApp:
     return app
 
 
+class _Params(BaseModel):
+    prompt: str
+    aspect_ratio: str
+
+
+class _Asked(BaseModel):
+    params: _Params
+
+
+def _row_route(folder: Path) -> ASGIApp:
+    """The row is written on the event loop: with nothing else to do, a thread would cost more than it."""
+    app = FastAPI()
+    database = sqlite3.connect(folder / "rows.db", isolation_level=None)
+    database.execute("PRAGMA journal_mode=WAL")
+    database.execute("PRAGMA synchronous=NORMAL")
+    database.execute("CREATE TABLE IF NOT EXISTS rows (id TEXT PRIMARY KEY, params TEXT)")
+
+    @app.post("/floor/row", status_code=202)
+    async def write(asked: _Asked) -> dict[str, str]:
+        row_id = uuid4().hex
+        database.execute("INSERT INTO rows VALUES (?, ?)", (row_id, asked.params.model_dump_json()))
+        return {"id": row_id}
+
+    return app
+
+
 def create_app() -> ASGIApp:
-    """Both applications side by side, so that neither route pays for the other's middleware."""
-    floor = _floor_routes(orjson.loads(os.environ["FLOOR_SETTINGS"]))
-    checked = _jwt_route()
+    """The applications side by side, so that no route pays for another's middleware."""
+    settings: FloorSettings = orjson.loads(os.environ["FLOOR_SETTINGS"])
+    floor = _floor_routes(settings)
+    apart = {"/floor/jwt": _jwt_route(), "/floor/row": _row_route(Path(settings["folder"]))}
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        await (checked if scope.get("path") == "/floor/jwt" else floor)(scope, receive, send)
+        await apart.get(scope.get("path", ""), floor)(scope, receive, send)
 
     return app
 

@@ -1,4 +1,5 @@
-"""A closed-loop load generator: so many callers, each sends its next request when the last one is answered.
+"""A load generator. Closed loop: so many callers, each sends its next request when the last one is answered. Open loop:
+requests at a steady rate, whatever becomes of those before.
 
 `python -m benchmarks.load FILE` reads a `Plan` as JSON from FILE and writes a `Result` there in its place; it runs in a
 process of its own so that its work is never counted as the server's.
@@ -11,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import AsyncExitStack
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -29,16 +31,21 @@ class Plan:
 
     `interval_seconds` is each caller's pause between an answer and its next request. `{n}` in the body's prompt
     becomes the number of the request.
+
+    With `per_second` the loop is open for `seconds`: each of `tokens` is somebody on a connection of their own, whose
+    turn comes round, and latencies count from the moment that a request is due.
     """
 
     url: str
     method: str = "GET"
     token: str = ""
-    body: dict[str, str] | None = None
+    body: dict[str, Any] | None = None
     concurrency: int = 1
     requests: int = 0
     seconds: float = 120.0
     interval_seconds: float = 0.0
+    per_second: float = 0.0
+    tokens: list[str] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -63,9 +70,9 @@ class Result:
 
 
 class Run:
-    def __init__(self, plan: Plan, session: aiohttp.ClientSession) -> None:
+    def __init__(self, plan: Plan, sessions: list[aiohttp.ClientSession]) -> None:
         self._plan = plan
-        self._session = session
+        self._sessions = sessions
         self._issued = 0
         self._end = time.perf_counter() + plan.seconds
         self.result = Result()
@@ -74,22 +81,34 @@ class Run:
         """One caller's loop."""
         while time.perf_counter() < self._end and (not self._plan.requests or self._issued < self._plan.requests):
             self._issued += 1
-            await self._request(self._issued)
+            await self._request(self._issued, time.perf_counter())
             if self._plan.interval_seconds:
                 await asyncio.sleep(self._plan.interval_seconds)
 
-    async def _request(self, number: int) -> None:
+    async def steadily(self) -> None:
+        """All requests of an open loop."""
+        begun = time.perf_counter()
+        async with asyncio.TaskGroup() as group:
+            for number in range(int(self._plan.per_second * self._plan.seconds)):
+                due = begun + number / self._plan.per_second
+                await asyncio.sleep(max(0.0, due - time.perf_counter()))
+                group.create_task(self._request(number, due))
+
+    async def _request(self, number: int, start: float) -> None:
         body = None
         if self._plan.body is not None:
-            body = {name: value.replace("{n}", str(number)) for name, value in self._plan.body.items()}
-        start = time.perf_counter()
+            body = {
+                name: value.replace("{n}", str(number)) if isinstance(value, str) else value
+                for name, value in self._plan.body.items()
+            }
+        session = self._sessions[number % len(self._sessions)]
         try:
-            async with self._session.request(self._plan.method, self._plan.url, json=body) as response:
+            async with session.request(self._plan.method, self._plan.url, json=body) as response:
                 await response.read()
         except (aiohttp.ClientError, TimeoutError) as failed:
             self._count(type(failed).__name__)
             return
-        if response.status == 200:
+        if response.ok:
             self.result.latencies.append(time.perf_counter() - start)
         else:
             self._count(str(response.status))
@@ -100,15 +119,22 @@ class Run:
 
 async def execute(plan: Plan) -> Result:
     """Runs the plan in this process."""
-    headers = {"Authorization": f"Bearer {plan.token}"} if plan.token else {}
-    timeout = aiohttp.ClientTimeout(total=_REQUEST_TIMEOUT_SECONDS)
-    connector = aiohttp.TCPConnector(limit=plan.concurrency)
-    async with aiohttp.ClientSession(headers=headers, timeout=timeout, connector=connector) as session:
-        run = Run(plan, session)
+    async with AsyncExitStack() as stack:
+        tokens = plan.tokens if plan.per_second else [plan.token]
+        run = Run(plan, [await stack.enter_async_context(_session(token, plan.concurrency)) for token in tokens])
         start = time.perf_counter()
-        await asyncio.gather(*(run.caller() for _ in range(plan.concurrency)))
+        if plan.per_second:
+            await run.steadily()
+        else:
+            await asyncio.gather(*(run.caller() for _ in range(plan.concurrency)))
         run.result.elapsed = time.perf_counter() - start
     return run.result
+
+
+def _session(token: str, connections: int) -> aiohttp.ClientSession:
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    timeout = aiohttp.ClientTimeout(total=_REQUEST_TIMEOUT_SECONDS)
+    return aiohttp.ClientSession(headers=headers, timeout=timeout, connector=aiohttp.TCPConnector(limit=connections))
 
 
 class LoadProcess:

@@ -14,11 +14,14 @@ from benchmarks.gemini_standin import GeminiStandin
 from benchmarks.measure import describe_machine
 from benchmarks.report import Table, as_json, summary
 from benchmarks.s3_sink import S3Sink
-from benchmarks.scenarios import SCENARIOS, Bench
+from benchmarks.scenarios import SCENARIOS as IMAGE_SCENARIOS
+from benchmarks.scenarios import Bench
 from benchmarks.targets import TargetName
+from benchmarks.task_scenarios import SCENARIOS as TASK_SCENARIOS
 from migrations.upgrade import upgrade
 from tests.support.postgresql import running_postgres
 
+SCENARIOS = IMAGE_SCENARIOS | TASK_SCENARIOS
 _ROUNDS = 5
 
 

@@ -24,7 +24,7 @@ from benchmarks.measure import ProcessTree
 TargetName = Literal["ours", "floor"]
 API_ROLE = "nbl-api"
 
-_ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parent.parent
 _START_SECONDS = 60.0
 _STOP_SECONDS = 30.0
 _UNLIMITED = "1000000"
@@ -75,10 +75,9 @@ class Target:
         self.workers = workers
         self.url = f"http://127.0.0.1:{port}"
         self.token = ""
-        inherited = {name: os.environ[name] for name in _KEPT_ENVIRONMENT if name in os.environ}
         # Its own session, so that whatever it leaves behind when it doesn't stop can be ended by the group.
         self._process = subprocess.Popen(
-            command, cwd=_ROOT, env=inherited | environment, stdout=subprocess.DEVNULL, start_new_session=True
+            command, cwd=ROOT, env=kept_environment() | environment, stdout=subprocess.DEVNULL, start_new_session=True
         )
 
     @property
@@ -201,6 +200,11 @@ class Floor(Target):
         sample = _SAMPLE_CLAIMS | {"iat": now, "exp": now + _TOKEN_SECONDS}
         claims: dict[str, Any] = jwt.get_unverified_claims(token) if token else sample
         self.token = floor.sign(claims)
+
+
+def kept_environment() -> dict[str, str]:
+    """What a server under test has of ours; none of it are settings."""
+    return {name: os.environ[name] for name in _KEPT_ENVIRONMENT if name in os.environ}
 
 
 def free_port() -> int:

@@ -11,7 +11,7 @@ adds typed details for the caller and a private message for the log. `api/errors
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 JsonValue = str | int | float | bool | None | Sequence["JsonValue"] | Mapping[str, "JsonValue"]
@@ -64,8 +64,15 @@ class ValidationFailed(AppError):
     type = "validation"
 
     def __init__(self, problems: Iterable[FieldProblem]) -> None:
-        fields = [problem.as_details() for problem in problems]
+        self.problems = tuple(problems)
+        fields = [problem.as_details() for problem in self.problems]
         super().__init__(f"validation: {fields}", fields=fields)
+
+    def renamed(self, names: Mapping[str, str]) -> "ValidationFailed":
+        """The same for a caller who knows some of the fields by other names."""
+        return ValidationFailed(
+            [replace(problem, field=names.get(problem.field, problem.field)) for problem in self.problems]
+        )
 
 
 class Unauthorized(AppError):

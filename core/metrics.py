@@ -4,12 +4,40 @@ With several processes each writes its own files in PROMETHEUS_MULTIPROC_DIR (se
 start), and any of them answers a scrape for all.
 """
 
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client.registry import Collector
 
 _LATENCY_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A gauge whose truth is not in these processes, asked for at a scrape: values by `label`, or one under ""."""
+
+    name: str
+    help: str
+    values: Mapping[str, float]
+    label: str = ""
+
+
+class _Measurements(Collector):
+    """They are not kept: whichever process answers, what is not there any more is not told of."""
+
+    def __init__(self, measured: Sequence[Measured]) -> None:
+        self._measured = measured
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        for found in self._measured:
+            family = GaugeMetricFamily(found.name, found.help, labels=[found.label] if found.label else [])
+            for name, value in found.values.items():
+                family.add_metric([name] if found.label else [], value)
+            yield family
 
 
 class Metrics:
@@ -50,6 +78,9 @@ class Metrics:
         self.tasks_ended = Counter(
             "tasks_ended", "Tasks by how they ended", ["kind", "status", "reason"], registry=registry
         )
+        self.webhook_tries = Counter(
+            "webhook_tries", "Tries to deliver a webhook by what came of them", ["outcome"], registry=registry
+        )
         self.event_streams = Gauge(
             "event_streams_open", "Watchers of tasks", registry=registry, multiprocess_mode="livesum"
         )
@@ -76,8 +107,13 @@ class Metrics:
         )
         self.swept = Counter("sweep_actions", "What the worker's sweep put right", ["action"], registry=registry)
 
-    def render(self) -> bytes:
-        """The Prometheus text of all processes."""
+    def render(self, measured: Sequence[Measured] = ()) -> bytes:
+        """The Prometheus text of all processes, and what was measured for it."""
+        now = CollectorRegistry()
+        now.register(_Measurements(measured))
+        return self._counted() + generate_latest(now)
+
+    def _counted(self) -> bytes:
         if self._shared_folder is None:
             return generate_latest(self._registry)
         merged = CollectorRegistry()

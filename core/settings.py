@@ -105,7 +105,11 @@ class ServerSettings(_Group):
     host: str = Field("127.0.0.1", description="address to listen on")
     port: int = Field(8000, ge=1, le=65535, description="port to listen on")
     web_concurrency: Positive = Field(1, description="number of API processes")
-    public_base_url: HttpUrl = Field("", description="what links in answers start with; empty: taken from the request")
+    public_base_url: HttpUrl = Field(
+        "",
+        description="what links in answers and webhooks start with; empty: taken from the request, and from HOST and "
+        "PORT in webhooks",
+    )
     trusted_proxies: Names = Field(
         (), description="addresses or networks whose X-Forwarded-For and X-Forwarded-Proto are believed"
     )
@@ -139,6 +143,12 @@ class ServerSettings(_Group):
     @property
     def production(self) -> bool:
         return self.environment == "production"
+
+    @property
+    def base_url(self) -> str:
+        """PUBLIC_BASE_URL, or what is the best guess where there is no request to take it from."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return self.public_base_url or f"http://{host}:{self.port}"
 
     @property
     def shows_docs(self) -> bool:

@@ -9,7 +9,6 @@ from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from importlib import import_module
 
 import aiohttp
 from pydantic import SecretStr
@@ -17,6 +16,7 @@ from redis.asyncio import Redis
 
 from core.clients.database import Database, open_database
 from core.clients.github import GitHubClient
+from core.clients.http import GuardedHttp
 from core.clients.lease import Lease
 from core.clients.redis import open_pool, open_redis
 from core.clients.redis_channels import RedisChannels
@@ -53,6 +53,7 @@ from services.limits import RateLimiter
 from services.moderation.service import ModerationService
 from services.providers.base import Provider
 from services.providers.catalog import Catalog, load_catalog
+from services.providers.demo.provider import DemoProvider
 from services.providers.gemini import CONNECT_SECONDS, GeminiProvider
 from services.providers.service import ProviderService
 from services.quota.service import QuotaService
@@ -68,16 +69,23 @@ from services.tasks.assembly import TaskNeighbours, assemble_tasks
 from services.tasks.event_tokens import EventTokens
 from services.tasks.image_tasks import ImageTasks
 from services.tasks.kinds import TaskKind
+from services.tasks.operations import TaskOperations
+from services.tasks.retention import TaskRetention
 from services.tasks.runner import TaskRunner
 from services.tasks.service import TaskService
 from services.tasks.streams import TaskStreams
 from services.tasks.sweep import TaskSweep
+from services.tasks.webhooks import TaskWebhooks
+from services.webhooks.courier import DeliveryTerms, WebhookCourier
+from services.webhooks.sender import WebhookSender
+from services.webhooks.service import WebhookService
 
 VERSION = "0.1.0"
 FILE_THREADS = 8
 PIXEL_THREADS = 2
 PASSWORD_THREADS = 2
 READ_BUFFER_BYTES = 16 * 1024
+USUAL_TERMS = DeliveryTerms()
 DRAIN_SECONDS = 3  # after uvicorn gave requests 25 s, within the 30 s that the leader gives a process
 
 
@@ -116,7 +124,11 @@ class Container:
     image_tasks: ImageTasks
     task_runner: TaskRunner
     task_sweep: TaskSweep
+    task_retention: TaskRetention
+    task_operations: TaskOperations
     task_streams: TaskStreams
+    task_webhooks: TaskWebhooks
+    webhook_courier: WebhookCourier
     event_tokens: EventTokens
     health: HealthService
 
@@ -148,16 +160,18 @@ async def prove_parts(settings: Settings) -> None:
 
 @asynccontextmanager
 async def open_container(
-    settings: Settings, metrics: Metrics, kinds: Sequence[TaskKind] = ()
+    settings: Settings, metrics: Metrics, kinds: Sequence[TaskKind] = (), terms: DeliveryTerms = USUAL_TERMS
 ) -> AsyncIterator[Container]:
-    """Open everything; `kinds` of tasks beside our own. Raises SettingsError or CatalogError, in one line each, when
-    it cannot be.
+    """Open everything; `kinds` of tasks beside our own, `terms` of delivering webhooks. Raises SettingsError or
+    CatalogError, in one line each, when it cannot be.
     """
     async with AsyncExitStack() as stack:
-        yield await _build(settings, metrics, kinds, stack)
+        yield await _build(settings, metrics, kinds, terms, stack)
 
 
-async def _build(settings: Settings, metrics: Metrics, kinds: Sequence[TaskKind], stack: AsyncExitStack) -> Container:
+async def _build(
+    settings: Settings, metrics: Metrics, kinds: Sequence[TaskKind], terms: DeliveryTerms, stack: AsyncExitStack
+) -> Container:
     data_dir = settings.storage.data_dir
     data_dir.mkdir(parents=True, exist_ok=True)
     files, pixels = _threads(stack, FILE_THREADS, "files"), _threads(stack, PIXEL_THREADS, "pixels")
@@ -197,6 +211,11 @@ async def _build(settings: Settings, metrics: Metrics, kinds: Sequence[TaskKind]
         trial_enabled=settings.quota.trial_enabled,
     )
     stack.push_async_callback(generation.drain, DRAIN_SECONDS)
+    http = GuardedHttp(settings.tasks.allowed_private_hosts, resolver=terms.resolver, total_seconds=terms.try_seconds)
+    stack.push_async_callback(http.close)
+    links = LinkService(
+        LinkSigner(keys, "signed-link"), settings.storage.image_url_ttl_seconds, settings.storage.public_bucket_url
+    )
     tasks = assemble_tasks(
         settings,
         TaskNeighbours(
@@ -209,6 +228,8 @@ async def _build(settings: Settings, metrics: Metrics, kinds: Sequence[TaskKind]
             idempotency=idempotency,
             generation=generation,
             quota=task_quota,
+            webhooks=WebhookService(database, http),
+            links=links,
             threads=files,
             metrics=metrics,
             fail_points=fail_points,
@@ -266,16 +287,18 @@ async def _build(settings: Settings, metrics: Metrics, kinds: Sequence[TaskKind]
         history_export=history_export,
         retention=Retention(database, remover, clearings, Lease(redis, LOCK()), settings.storage, metrics, fail_points),
         thumbnails=ThumbnailService(storage, pixels, settings.storage.max_image_pixels),
-        links=LinkService(
-            LinkSigner(keys, "signed-link"), settings.storage.image_url_ttl_seconds, settings.storage.public_bucket_url
-        ),
+        links=links,
         tasks=tasks.service,
         image_tasks=tasks.images,
         task_runner=tasks.runner,
         task_sweep=tasks.sweep,
+        task_retention=tasks.retention,
+        task_operations=tasks.operations,
         task_streams=TaskStreams(tasks.events, channels, tasks.service, metrics),
+        task_webhooks=tasks.webhooks,
+        webhook_courier=WebhookCourier(database, tasks.webhooks, WebhookSender(http), terms.schedule, metrics),
         event_tokens=EventTokens(LinkSigner(keys, "event-token"), tasks.service),
-        health=HealthService(components(redis, database, storage, providers), VERSION),
+        health=HealthService(components(redis, database, storage, providers, tasks.operations), VERSION),
     )
 
 
@@ -330,8 +353,7 @@ async def _providers(
     gemini = GeminiProvider(settings.providers.google_gemini_base_url, session, spool, files)
     providers: dict[str, Provider] = {gemini.name: gemini}
     if settings.demo_enabled:
-        # What it draws with takes 3 MB of each process, which an installation with a key need not pay.
-        demo: Provider = import_module("services.providers.demo.provider").DemoProvider(spool, pixels)
+        demo = DemoProvider(spool, pixels)
         providers[demo.name] = demo
     operator_keys: dict[str, SecretStr] = {}
     if settings.providers.google_api_key is not None:

@@ -13,6 +13,8 @@ from core.errors import AppError
 from core.logging import get_logger
 
 Status = Literal["healthy", "degraded", "unhealthy"]
+# What is particular to a part: facts, and counts by some name.
+Details = Mapping[str, str | int | float | bool | Mapping[str, int]]
 
 CHECK_KEPT_SECONDS = 1.0
 CHECK_TIMEOUT_SECONDS = 3.0
@@ -25,7 +27,7 @@ class ComponentHealth:
     status: Status
     latency_ms: float
     last_check: Milliseconds
-    details: Mapping[str, str | int | float | bool] = field(default_factory=dict)
+    details: Details = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,7 @@ class Component:
     """
 
     name: str
-    check: Callable[[], Awaitable[Mapping[str, str | int | float | bool]]]
+    check: Callable[[], Awaitable[Details]]
     vital: bool
     kept_seconds: float = CHECK_KEPT_SECONDS
     in_overall: bool = True
@@ -87,7 +89,7 @@ class HealthService:
     async def _check(self, component: Component) -> ComponentHealth:
         started = time.perf_counter()
         status: Status = "healthy"
-        details: Mapping[str, str | int | float | bool] = {}
+        details: Details = {}
         try:
             async with asyncio.timeout(CHECK_TIMEOUT_SECONDS):
                 details = await component.check()

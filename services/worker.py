@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import uvloop
 from arq.connections import ArqRedis
 from arq.cron import cron
 from arq.worker import Worker
@@ -36,6 +37,11 @@ HEARTBEAT_SECONDS = 5
 STOP_SECONDS = 20  # within the 30 s that the leader gives a process
 # Nobody waits for an answer of the worker, which has to start again when it takes Redis for gone.
 REDIS_SECONDS = 2
+# Where both have to share a processor, those who wait for the API come first.
+NICENESS = 5
+# After which a thread that computes lets another go on. With Python's own 5 ms the thread that writes into SQLite would
+# wait for the event loop in the middle of its transactions, and with it all other processes that want to write.
+SWITCH_SECONDS = 0.0005
 
 # arq's own; here for the documentation.
 QUEUE = RedisKey("arq:{rest}", "the queue: jobs, locks, the workers' sign of life", None)
@@ -49,6 +55,14 @@ async def sweep(ctx: dict[str, Any]) -> int:
 
 async def retention(ctx: dict[str, Any]) -> None:
     await _container(ctx).retention.run()
+
+
+async def forget_tasks(ctx: dict[str, Any]) -> int:
+    return await _container(ctx).task_retention.forget_expired()
+
+
+async def clear_references(ctx: dict[str, Any]) -> int:
+    return await _container(ctx).task_retention.clear_orphans()
 
 
 async def finish_departures(ctx: dict[str, Any]) -> int:
@@ -79,6 +93,7 @@ async def run(settings: Settings, metrics: Metrics) -> None:
 
 async def work(container: Container) -> None:
     """The same with a container that is open. Raises redis.exceptions.RedisError when Redis is away."""
+    sys.setswitchinterval(SWITCH_SECONDS)
     chores, tasks = _chores(container), TaskWorker(container, REDIS_SECONDS)
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -104,6 +119,8 @@ def _chores(container: Container) -> Worker:
             cron(sweep, second=set(range(0, 60, SWEEP_SECONDS)), keep_result=0, unique=True),
             cron(retention, second=set(range(0, 60, RETENTION_SECONDS)), keep_result=0, timeout=JOB_SECONDS),
             cron(finish_departures, second=set(range(5, 60, RETENTION_SECONDS)), keep_result=0, timeout=JOB_SECONDS),
+            cron(forget_tasks, second=set(range(10, 60, RETENTION_SECONDS)), keep_result=0, timeout=JOB_SECONDS),
+            cron(clear_references, minute={45}, second={15}, keep_result=0, timeout=JOB_SECONDS),
             cron(clean_spool, minute={0}, second={15}, keep_result=0),
             cron(clean_copies, minute={30}, second={15}, keep_result=0, timeout=JOB_SECONDS),
         ],
@@ -125,13 +142,14 @@ async def _stop_chores(chores: Worker) -> None:
 
 def main() -> int:
     setproctitle(PROCESS_NAME)
+    os.nice(NICENESS)
     shared = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
     try:
         settings = load_settings()
         configure_logging(settings)
         gc.freeze()
         gc.enable()
-        asyncio.run(run(settings, Metrics(Path(shared) if shared else None)))
+        uvloop.run(run(settings, Metrics(Path(shared) if shared else None)))
     except (SettingsError, CatalogError) as error:
         sys.stderr.write(f"{error}\n")
         return 2

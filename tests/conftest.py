@@ -31,9 +31,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Tests of what only one database has are not for the other one."""
+    """Tests of what only one database has are not for the other one, those without a short form for scripts/soak."""
     other = {"sqlite": "postgresql", "postgresql": "sqlite"}[config.getoption("--database")]
-    of_other = [item for item in items if item.get_closest_marker(f"{other}_only")]
+    of_other = [
+        item
+        for item in items
+        if item.get_closest_marker(f"{other}_only")
+        or (item.get_closest_marker("soak_only") and not config.getoption("--soak"))
+    ]
     config.hook.pytest_deselected(items=of_other)
     items[:] = [item for item in items if item not in of_other]
 

@@ -7,6 +7,7 @@ from fastapi import APIRouter, Query
 from api.dependencies import Admin, Services
 from api.errors import errors
 from api.schemas.admin import AccountRead, AccountsRead, UserChangeBody, UserQuery
+from api.schemas.admin_tasks import AdminTasksQuery, AdminTasksRead
 from core.errors import Forbidden, NotFound, PayloadTooLarge, RateLimited, RequestTimeout, Unauthorized
 
 router = APIRouter(prefix="/api/admin", tags=["admin"])
@@ -16,6 +17,14 @@ router = APIRouter(prefix="/api/admin", tags=["admin"])
 async def list_users(query: Annotated[UserQuery, Query()], admin: Admin, services: Services) -> AccountsRead:
     """Accounts, the newest first."""
     return AccountsRead.of(await services.directory.search(query.filter(), query.limit, query.offset))
+
+
+@router.get("/tasks", responses=errors(Unauthorized, Forbidden, RateLimited))
+async def list_all_tasks(
+    query: Annotated[AdminTasksQuery, Query()], admin: Admin, services: Services
+) -> AdminTasksRead:
+    """Everybody's tasks, the newest first: how they are doing, and nothing of what was asked for or made."""
+    return AdminTasksRead.of(await services.task_operations.page(query.filter(), query.limit, query.offset))
 
 
 @router.patch(

@@ -60,9 +60,10 @@ async def read_ready(response: Response, services: Services) -> HealthRead:
 
 @router.get("/metrics", response_class=Response, responses={**errors(), 200: {"content": {"text/plain": {}}}})
 async def read_metrics(services: Services) -> Response:
-    """Prometheus, of all processes of this machine."""
+    """Prometheus: counters of all processes of this machine; tasks of the whole installation."""
     await services.quota.measure()
-    return Response(services.metrics.render(), media_type=CONTENT_TYPE_LATEST)
+    measured = await services.task_operations.measure()
+    return Response(services.metrics.render(measured), media_type=CONTENT_TYPE_LATEST)
 
 
 _WORDS: dict[str, object] = {"app": {"name": "Nano Banana Lab"}, "errors": {"fields": {"missing": "is required"}}}

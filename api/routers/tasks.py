@@ -1,27 +1,48 @@
 """/api/v1/tasks: what takes long, for programs: started, looked at, stopped, tried again, forgotten."""
 
 import time
-from typing import Annotated
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Header, Query, Request, Response
 
 from api.context import request_id_of
 from api.dependencies import BaseUrl, Services, checked_key
 from api.errors import errors
+from api.event_stream import MEDIA_TYPE, event_stream
+from api.examples import EXECUTION
 from api.idempotency import IdempotencyHeader, idempotency_of
 from api.programs import TaskChanger, TaskMaker, TaskReader
 from api.routers.batch import SUBMIT_ERRORS
 from api.schemas.common import Envelope, Success
-from api.schemas.tasks import RetryBody, TaskBody, TaskRead, TasksQuery, TasksRead, TaskStartedRead
-from api.task_answers import milliseconds_since, replay_headers, started_read, view_of
+from api.schemas.tasks import (
+    RetryBody,
+    TaskBody,
+    TaskDetailRead,
+    TaskParams,
+    TaskRead,
+    TasksQuery,
+    TasksRead,
+    TaskStartedRead,
+)
+from api.task_answers import TASK_ID, accepted_notice, milliseconds_since, replay_headers, started_read, view_of
 from core.errors import FieldProblem, NotFound, RateLimited, StorageUnavailable, Unauthorized, ValidationFailed
+from services.accounts.models import Caller
 from services.container import Container
 from services.generation.models import CAPABILITIES, GenerationCommand
 from services.generation.sizes import meant_by
-from services.tasks.errors import ReferencesGone, WrongState
+from services.tasks.errors import NoCallback, ReferencesGone, WrongState
 from services.tasks.models import Submitted
+from services.tasks.streams import TooManyStreams
 
 KIND = "generate"
+SENT_AS = {"model": "model_id"} | {name: f"params.{name}" for name in TaskParams.model_fields}
+EXECUTION_RESPONSES: dict[int | str, dict[str, Any]] = {
+    **errors(*SUBMIT_ERRORS, TooManyStreams),
+    200: {
+        "description": "Server-Sent Events, until the task has ended",
+        "content": {MEDIA_TYPE: {"schema": {"type": "string"}, "example": EXECUTION}},
+    },
+}
 
 router = APIRouter(prefix="/api/v1", tags=["tasks"])
 
@@ -37,10 +58,59 @@ async def start_generation(
     key: IdempotencyHeader,
 ) -> Envelope[TaskStartedRead]:
     """Start a task that makes images, and answer where to look at it."""
-    began, params, defaults = time.perf_counter(), body.params, services.settings.defaults
-    own_key = services.own_keys.of(caller)
+    began = time.perf_counter()
+    submitted = await _submitted(request, body, services, caller, key, "tasks/generate")
+    response.headers.update(replay_headers(submitted))
+    started = started_read(request, submitted, base_url)
+    return Envelope(data=started, execution_time_ms=milliseconds_since(began))
+
+
+@router.post("/tasks/execute", response_class=Response, responses=EXECUTION_RESPONSES)
+async def execute_generation(
+    request: Request,
+    body: TaskBody,
+    services: Services,
+    caller: TaskMaker,
+    base_url: BaseUrl,
+    key: IdempotencyHeader,
+    last_event_id: Annotated[str, Header(description="with an Idempotency-Key that was sent before: go on there")] = "",
+) -> Response:
+    """Start a task as /tasks/generate does, and watch it in the same call.
+
+    The first event, a heartbeat, and the headers say which task it is. Whoever hangs up does not stop it.
+    """
+    services.task_streams.check_room(caller.user_id)
+    submitted = await _submitted(request, body, services, caller, key, "tasks/execute")
+    started, task = started_read(request, submitted, base_url), submitted.task
+    pages = services.task_streams.watch_accepted(caller.user_id, task.id, last_event_id, accepted_notice(started, task))
+    headers = {"Location": started.poll_url, TASK_ID: task.id, **replay_headers(submitted)}
+    return await event_stream(task.id, pages, headers)
+
+
+async def _submitted(
+    request: Request, body: TaskBody, services: Container, caller: Caller, key: str | None, route: str
+) -> Submitted:
+    """Raises ValidationFailed with the names that this body has for the fields of a command."""
+    try:
+        return await services.image_tasks.submit(
+            _command(request, body, services, caller, key, route),
+            caller,
+            kind=KIND,
+            count=body.params.num,
+            client_job_id=body.client_job_id,
+            key_id=caller.service_key_id,
+            webhook=body.webhook(),
+        )
+    except ValidationFailed as error:
+        raise error.renamed(SENT_AS) from None
+
+
+def _command(
+    request: Request, body: TaskBody, services: Container, caller: Caller, key: str | None, route: str
+) -> GenerationCommand:
+    params, defaults, own_key = body.params, services.settings.defaults, services.own_keys.of(caller)
     aspect_ratio, resolution = _size(body, services, has_own_key=own_key is not None)
-    command = GenerationCommand(
+    return GenerationCommand(
         request_id=request_id_of(request),
         caller=caller,
         own_key=own_key,
@@ -55,19 +125,8 @@ async def start_generation(
         provider=body.provider,
         model=body.model_id,
         save_to_history=params.save_to_history,
-        idempotency=idempotency_of(caller, key, "tasks/generate", body),
+        idempotency=idempotency_of(caller, key, route, body),
     )
-    submitted = await services.image_tasks.submit(
-        command,
-        caller,
-        kind=KIND,
-        count=params.num,
-        client_job_id=body.client_job_id,
-        key_id=caller.service_key_id,
-    )
-    response.headers.update(replay_headers(submitted))
-    started = started_read(request, submitted, base_url)
-    return Envelope(data=started, execution_time_ms=milliseconds_since(began))
 
 
 @router.get("/tasks", responses=errors(Unauthorized, RateLimited))
@@ -89,11 +148,12 @@ async def list_tasks(
 @router.get("/jobs/{task_id}", name="read_job", responses=errors(Unauthorized, NotFound, RateLimited))
 async def read_task(
     request: Request, task_id: str, services: Services, caller: TaskReader, base_url: BaseUrl
-) -> Envelope[TaskRead]:
-    """One of my tasks as it stands, with links to its images."""
+) -> Envelope[TaskDetailRead]:
+    """One of my tasks as it stands, with links to its images and the tries of its webhook."""
     began = time.perf_counter()
     task = await services.tasks.get(caller.user_id, task_id)
-    read = TaskRead.of(task, view_of(request, base_url))
+    webhook = await services.task_webhooks.of(task)
+    read = TaskDetailRead.with_webhook(task, webhook, view_of(request, base_url))
     return Envelope(data=read, execution_time_ms=milliseconds_since(began))
 
 
@@ -122,6 +182,20 @@ async def retry_task(
     task = await services.image_tasks.retry(caller, task_id, own_key)
     started = started_read(request, Submitted(task), base_url)
     return Envelope(data=started, execution_time_ms=milliseconds_since(began))
+
+
+@router.post(
+    "/tasks/{task_id}/redeliver", responses=errors(Unauthorized, NotFound, RateLimited, WrongState, NoCallback)
+)
+async def redeliver_task(
+    request: Request, task_id: str, services: Services, caller: TaskMaker, base_url: BaseUrl
+) -> Envelope[TaskDetailRead]:
+    """Tell once more how a task has ended, at once: the same message, and its whole schedule again if that fails."""
+    began = time.perf_counter()
+    task = await services.task_webhooks.redeliver(caller.user_id, task_id)
+    webhook = await services.task_webhooks.of(task)
+    read = TaskDetailRead.with_webhook(task, webhook, view_of(request, base_url))
+    return Envelope(data=read, execution_time_ms=milliseconds_since(began))
 
 
 @router.delete(

@@ -7,15 +7,19 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from api.schemas.common import MAX_OFFSET, Prompt, RequestModel, SecretText, ShortText, Timestamp
+from api.schemas.common import MAX_OFFSET, PlainText, Prompt, RequestModel, SecretText, ShortText, Timestamp
 from api.schemas.errors import ErrorBody
 from api.schemas.generate import MAX_SEED
+from api.schemas.webhooks import WebhookRead
 from core.clock import now_ms, utc
+from core.errors import FieldProblem, ValidationFailed
 from core.paging import Page
 from services.history.links import LinkService
 from services.providers.base import SafetyLevel
 from services.tasks.events import TaskStatus
 from services.tasks.models import ItemResult, Task, TaskError, TaskFilter
+from services.tasks.webhooks import TaskWebhook
+from services.webhooks.models import WebhookTarget
 
 MAX_IMAGES = 10
 MAX_SIDE = 16384
@@ -81,6 +85,18 @@ class TaskBody(RequestModel):
     model_id: ShortText | None = Field(None, description="a model's id or alias; default: the provider's")
     params: TaskParams
     client_job_id: ShortText | None = Field(None, description="the caller's own name for it, given back as it is")
+    callback_url: PlainText | None = Field(None, description="told by POST how it ended; http(s), a public address")
+    webhook_secret: SecretText | None = Field(
+        None, description="8–256 characters that what is told is signed with; with a callback_url alone"
+    )
+
+    def webhook(self) -> WebhookTarget | None:
+        """Who is to be told. Raises ValidationFailed for a secret without anybody."""
+        if self.callback_url is not None:
+            return WebhookTarget(self.callback_url, self.webhook_secret)
+        if self.webhook_secret is not None:
+            raise ValidationFailed([FieldProblem("callback_url", "missing")])
+        return None
 
 
 class RetryBody(RequestModel):
@@ -204,6 +220,18 @@ class TaskRead(BaseModel):
             completed_at=None if task.completed_at is None else utc(task.completed_at),
             attempts=task.attempts,
         )
+
+
+class TaskDetailRead(TaskRead):
+    """A task as it stands, with what became of its webhook."""
+
+    webhook: WebhookRead | None = Field(None, description="null for a task without a callback_url")
+
+    @classmethod
+    def with_webhook(cls, task: Task, webhook: TaskWebhook | None, view: View) -> Self:
+        read = cls.of(task, view)
+        read.webhook = None if webhook is None else WebhookRead.of(webhook)
+        return read
 
 
 class TasksRead(BaseModel):

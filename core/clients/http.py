@@ -11,6 +11,7 @@ import ssl
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import cast
 
 import httpx
@@ -67,10 +68,6 @@ class GuardedHttp:
         self._system = SystemResolver()
         self._guard = UrlGuard(allowed_private_hosts, resolver or self._system)
         self._total_seconds = total_seconds
-        # The transport and no client: one would follow redirects, keep cookies and ask the environment for proxies.
-        self._transport = httpx.AsyncHTTPTransport(
-            limits=httpx.Limits(max_connections=None, max_keepalive_connections=0)
-        )
 
     async def check_url(self, url: str, field: str) -> None:
         """For the moment when a caller names a URL. Raises ValidationFailed, which names `field`.
@@ -107,8 +104,17 @@ class GuardedHttp:
             raise UrlFailed("url_timeout").of_field(field) from error
 
     async def close(self) -> None:
-        await self._transport.aclose()
+        if "_transport" in vars(self):
+            await self._transport.aclose()
         self._system.close()
+
+    @cached_property
+    def _transport(self) -> httpx.AsyncHTTPTransport:
+        """The transport and no client: one would follow redirects, keep cookies and ask the environment for proxies.
+
+        It reads all certificates, 4 MB in a process; an API process calls nobody.
+        """
+        return httpx.AsyncHTTPTransport(limits=httpx.Limits(max_connections=None, max_keepalive_connections=0))
 
     async def _follow(self, url: str, take: Take, max_bytes: int) -> Fetched:
         # Compression is not asked for: what is small on the wire may be huge in memory.

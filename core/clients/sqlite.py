@@ -21,6 +21,9 @@ from core.errors import DependencyUnavailable
 
 READERS = 4
 BUSY_TIMEOUT_SECONDS = 10
+# Between looks whether it is a writer's turn.
+FIRST_PAUSE_SECONDS = 0.0003
+LONGEST_PAUSE_SECONDS = 0.005
 # Of SQLite's virtual machine, at least this and at most twice as many: a page of history needs some 3,000, and 20,000
 # take about a quarter of a millisecond.
 INLINE_INSTRUCTIONS = 20_000
@@ -51,10 +54,36 @@ def make_sqlite_engine(path: Path, busy_timeout_seconds: float = BUSY_TIMEOUT_SE
     @event.listens_for(engine, "begin")
     def begin(connection: Connection) -> None:
         # A transaction that reads and then writes must take the write lock at once, or it fails as "locked".
-        immediate = connection.get_execution_options().get("immediate")
-        connection.exec_driver_sql("BEGIN IMMEDIATE" if immediate else "BEGIN")
+        if connection.get_execution_options().get("immediate"):
+            _begin_immediate(connection, busy_timeout_seconds)
+        else:
+            connection.exec_driver_sql("BEGIN")
 
     return engine
+
+
+def _begin_immediate(connection: Connection, seconds: float) -> None:
+    """Wait for the turn to write, and look for it often.
+
+    SQLite itself sleeps for longer each time that it finds somebody else writing, up to 100 ms, while a transaction of
+    ours takes less than one.
+    """
+    driver, pause, until = _driver_of(connection), FIRST_PAUSE_SECONDS, time.monotonic() + seconds
+    driver.execute("PRAGMA busy_timeout=0")
+    try:
+        while time.monotonic() < until:
+            try:
+                driver.execute("BEGIN IMMEDIATE")
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode != sqlite3.SQLITE_BUSY:
+                    break
+            else:
+                return
+            time.sleep(pause)
+            pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
+        connection.exec_driver_sql("BEGIN IMMEDIATE")  # what is wrong is told as for each other statement
+    finally:
+        driver.execute(f"PRAGMA busy_timeout={seconds * 1000:.0f}")
 
 
 class SQLiteDatabase(Database):

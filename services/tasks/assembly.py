@@ -13,6 +13,7 @@ from core.metrics import Metrics
 from core.security import Vault
 from core.settings import Settings
 from services.generation.service import GenerationService
+from services.history.links import LinkService
 from services.idempotency import IdempotencyService
 from services.quota.task_quota import TaskQuota
 from services.storage.base import Storage
@@ -22,11 +23,15 @@ from services.tasks.events import TaskEvents
 from services.tasks.image_kind import ImageKind
 from services.tasks.image_tasks import ImageTasks
 from services.tasks.kinds import TaskKind
+from services.tasks.operations import TaskOperations
 from services.tasks.queue import TaskQueue
 from services.tasks.references import TaskReferences
+from services.tasks.retention import TaskRetention
 from services.tasks.runner import TaskRunner
 from services.tasks.service import TaskService
 from services.tasks.sweep import TaskSweep
+from services.tasks.webhooks import TaskWebhooks
+from services.webhooks.service import WebhookService
 
 
 @dataclass(frozen=True)
@@ -36,6 +41,9 @@ class Tasks:
     events: TaskEvents
     runner: TaskRunner
     sweep: TaskSweep
+    retention: TaskRetention
+    operations: TaskOperations
+    webhooks: TaskWebhooks
 
 
 @dataclass(frozen=True)
@@ -51,6 +59,8 @@ class TaskNeighbours:
     idempotency: IdempotencyService
     generation: GenerationService
     quota: TaskQuota
+    webhooks: WebhookService
+    links: LinkService
     threads: Executor
     metrics: Metrics
     fail_points: FailPoints
@@ -90,10 +100,22 @@ def assemble_tasks(settings: Settings, given: TaskNeighbours) -> Tasks:
     runner = TaskRunner(given.database, queue, given.channels, events, ends, kinds, given.vault, given.fail_points)
     return Tasks(
         service=service,
-        images=ImageTasks(service, given.generation, given.quota, references),
+        images=ImageTasks(
+            service,
+            given.generation,
+            given.quota,
+            references,
+            given.webhooks,
+            guest_kept_ms=settings.storage.guest_retention_hours * 3600 * 1000,
+        ),
         events=events,
         runner=runner,
         sweep=TaskSweep(
             given.database, queue, ends, given.quota, given.metrics, worker_id=runner.worker_id, share=share
+        ),
+        retention=TaskRetention(given.database, service, references, given.metrics),
+        operations=TaskOperations(given.database, queue),
+        webhooks=TaskWebhooks(
+            given.database, service, given.webhooks, given.vault, given.links, settings.server.base_url
         ),
     )

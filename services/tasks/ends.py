@@ -1,11 +1,13 @@
 """How a task ends: one transaction, then all that follows from it, which is done again until it was done whole."""
 
 import contextlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from redis.exceptions import RedisError
+from sqlalchemy import Connection
 
 from core.clients.database import Database
+from core.clients.together import Together
 from core.clock import now_ms
 from core.errors import AppError
 from core.failpoints import FailPoints
@@ -19,6 +21,9 @@ from services.tasks.kinds import TaskKind
 from services.tasks.models import Ending, ItemResult, Task, TaskError
 from services.tasks.queue import TaskQueue
 from services.tasks.references import TaskReferences
+
+# A task that has ended, and those that may run now.
+_Ended = tuple[Task, list[Task]]
 
 log = get_logger(__name__)
 
@@ -47,16 +52,15 @@ class TaskEnds:
         self._metrics = metrics
         self._fail_points = fail_points
         self._share = share
+        self._endings = Together(database, self._end_all)
+        self._closings = Together(database, _close_all)
 
     async def end(self, task: Task, ending: Ending) -> Task | None:
         """End the round of a task from the start that `task` is of. None: somebody else did, or it goes on elsewhere.
 
         Raises DependencyUnavailable, and then nobody knows.
         """
-        now = now_ms()
-        found = await self._database.write(
-            lambda connection: transitions.end(connection, task, ending, now, self._share)
-        )
+        found = await self._endings.write((task, ending))
         if found is None:
             return None
         ended, promoted = found
@@ -79,8 +83,7 @@ class TaskEnds:
             await self._kinds[task.kind].clear(task)
             if task.status == "completed":
                 await self._references.remove(task.id, task.reference_count)
-            now = now_ms()
-            await self._database.write(lambda connection: store.close(connection, task, now))
+            await self._closings.write(task)
         except (AppError, RedisError) as error:
             log.warning("task is closed later", task_id=task.id, reason=str(error))
             return False
@@ -101,6 +104,19 @@ class TaskEnds:
                     if found is not None:
                         known[index] = found
         return tuple(known[index] for index in sorted(known))
+
+    def _end_all(self, connection: Connection, items: Sequence[tuple[Task, Ending]]) -> list[_Ended | None]:
+        now, answers = now_ms(), dict[int, _Ended | None]()
+        # Users have their turns in one order everywhere, so that no two transactions wait for each other.
+        for index in sorted(range(len(items)), key=lambda index: items[index][0].user_id):
+            task, ending = items[index]
+            answers[index] = transitions.end(connection, task, ending, now, self._share)
+        return [answers[index] for index in range(len(items))]
+
+
+def _close_all(connection: Connection, items: Sequence[Task]) -> list[None]:
+    store.close(connection, items, now_ms())
+    return [None] * len(items)
 
 
 def finished(results: tuple[ItemResult, ...]) -> Ending:

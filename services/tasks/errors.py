@@ -23,6 +23,15 @@ class ReferencesGone(Conflict):
         AppError.__init__(self, "references are gone")
 
 
+class NoCallback(Conflict):
+    """The task was given no `callback_url`, so there is nobody to tell."""
+
+    type = "no_callback"
+
+    def __init__(self) -> None:
+        AppError.__init__(self, "no callback")
+
+
 class TaskTimeout(AppError):
     """The task was not done within its time limit (`limit`, seconds)."""
 

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from pydantic import SecretStr
 
-from core.clock import now_ms
+from core.clock import Milliseconds, now_ms
 from core.errors import AppError, DependencyUnavailable
 from services.accounts.models import Caller
 from services.generation.drafts import quota_identity
@@ -18,16 +18,29 @@ from services.tasks.image_order import ImageOrder
 from services.tasks.models import Submitted, Task, TaskRequest
 from services.tasks.references import KEPT_MS, TaskReferences
 from services.tasks.service import TaskService
+from services.webhooks.models import WebhookTarget
+from services.webhooks.service import WebhookService
 
 
 class ImageTasks:
+    """`guest_kept_ms`: how long what a guest made is kept."""
+
     def __init__(
-        self, tasks: TaskService, generation: GenerationService, quota: TaskQuota, references: TaskReferences
+        self,
+        tasks: TaskService,
+        generation: GenerationService,
+        quota: TaskQuota,
+        references: TaskReferences,
+        webhooks: WebhookService,
+        *,
+        guest_kept_ms: Milliseconds,
     ) -> None:
         self._tasks = tasks
         self._generation = generation
         self._quota = quota
         self._references = references
+        self._webhooks = webhooks
+        self._guest_kept_ms = guest_kept_ms
 
     async def submit(
         self,
@@ -38,14 +51,18 @@ class ImageTasks:
         count: int = 1,
         client_job_id: str | None = None,
         key_id: str | None = None,
+        webhook: WebhookTarget | None = None,
     ) -> Submitted:
         """Accept a task of `count` images. Raises what generating one would before the provider is asked, Conflict and
-        IdempotencyMismatch. The files of its references are gone then.
+        IdempotencyMismatch, and ValidationFailed for a `webhook` that is not to be. The files of its references are
+        gone then.
         """
         try:
             async with self._tasks.claim(command.idempotency) as claim:
                 if claim.made is not None:
                     return Submitted(claim.made, replayed=True)
+                if webhook is not None:
+                    await self._webhooks.check(webhook)
                 accepted = await self._generation.accept(command)
                 reservation = await self._reserved(claim.task_id, 1, command, caller, accepted, count)
                 request = TaskRequest(
@@ -59,6 +76,8 @@ class ImageTasks:
                     reference_count=len(command.references),
                     client_job_id=client_job_id,
                     key_id=key_id,
+                    webhook=webhook,
+                    expires_at=now_ms() + self._guest_kept_ms if caller.role == "guest" else None,
                 )
                 return Submitted(await self._created(request, reservation, command))
         finally:

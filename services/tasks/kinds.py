@@ -39,8 +39,10 @@ class TaskRun:
             await self._deliver(self.results, percent, message)
 
     async def deliver(self, result: ItemResult) -> None:
-        """What became of an item. Raises TaskLost as `report`."""
+        """What became of an item; with the last one the run is over, and its end tells of it. Raises as `report`."""
         self._results[result.index] = result
+        if len(self._results) == self.task.total:
+            return
         percent = 100 * len(self._results) // self.task.total
         await self.report(percent, f"{len(self._results)} of {self.task.total}")
 

@@ -45,7 +45,8 @@ class Task:
 
     `round` counts from 1, one more for each retry; `attempts` are starts, which with `worker` fence off the one before;
     `deaths` those of workers that had it. `queued_at`: since when it may run and has a ticket in the queue; None: it
-    waits for its user's turn. `closed_at`: when all that follows an end was done.
+    waits for its user's turn. `closed_at`: when all that follows an end was done. `expires_at`:
+    when it is forgotten by itself, as what guests made is.
     """
 
     id: str
@@ -77,6 +78,7 @@ class Task:
     started_at: Milliseconds | None
     completed_at: Milliseconds | None
     closed_at: Milliseconds | None
+    expires_at: Milliseconds | None
 
     @property
     def has_ended(self) -> bool:
@@ -138,7 +140,9 @@ def told_of(result: ItemResult) -> dict[str, JsonValue]:
 
 @dataclass(frozen=True)
 class TaskRequest:
-    """A task that is to be. `params` is all that its kind needs; `key_id`: the service key that it came by."""
+    """A task that is to be. `params` is all that its kind needs; `key_id`: the service key that it came by;
+    `expires_at`: see Task.
+    """
 
     task_id: str
     user_id: str
@@ -151,6 +155,7 @@ class TaskRequest:
     client_job_id: str | None = None
     key_id: str | None = None
     webhook: WebhookTarget | None = None
+    expires_at: Milliseconds | None = None
 
 
 @dataclass(frozen=True)
@@ -167,6 +172,8 @@ class TaskFilter:
 
     status: TaskStatus | None = None
     kind: str | None = None
+    user_id: str | None = None
+    error_code: str | None = None
 
 
 @dataclass(frozen=True)

@@ -1,10 +1,11 @@
 """The images that a task is made from: they wait in storage, where every worker finds them."""
 
 import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from concurrent.futures import Executor
 from typing import Any
 
+from core.clock import Milliseconds
 from services.references.models import ReferenceImage
 from services.storage.base import Storage
 from services.storage.errors import ObjectExists
@@ -13,6 +14,7 @@ from services.storage.threads import on_disk
 
 # How long those of a task that did not succeed are there for another try.
 KEPT_MS = 24 * 3600 * 1000
+_ROOT = "tasks/"
 
 
 class TaskReferences:
@@ -51,10 +53,20 @@ class TaskReferences:
             raise
         return tuple(fetched)
 
+    async def stored_before(self, before: Milliseconds) -> AsyncIterator[tuple[str, str]]:
+        """Task id and key of each that has been there since then or longer."""
+        async for stored in self._storage.list(_ROOT):
+            if stored.modified_at < before:
+                yield stored.key.removeprefix(_ROOT).partition("/")[0], stored.key
+
+    async def discard(self, keys: Sequence[str]) -> None:
+        """Remove what belongs to no task. Raises StorageUnavailable; what else is left is there the next time."""
+        await self._storage.delete_many(keys)
+
     async def remove(self, task_id: str, count: int) -> None:
         for index in range(count):
             await self._storage.delete(_key(task_id, index))
 
 
 def _key(task_id: str, index: int) -> str:
-    return f"tasks/{task_id}/{index}"
+    return f"{_ROOT}{task_id}/{index}"

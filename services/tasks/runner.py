@@ -1,15 +1,17 @@
 """What a worker does with a task: start it, keep its lease, run it, stop it, end it."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Literal
 
 from pydantic import SecretStr
+from sqlalchemy import Connection
 
 from core.clients.database import Database
 from core.clients.redis_channels import RedisChannels
+from core.clients.together import Together
 from core.clock import now_ms
 from core.errors import AppError, DependencyUnavailable, InternalError
 from core.failpoints import FailPoints
@@ -62,6 +64,7 @@ class TaskRunner:
         fail_points: FailPoints,
     ) -> None:
         self.worker_id = new_id("wrk")
+        self.is_stopping = False
         self._database = database
         self._queue = queue
         self._channels = channels
@@ -70,24 +73,31 @@ class TaskRunner:
         self._kinds = kinds
         self._vault = vault
         self._fail_points = fail_points
+        self._starts = Together(database, self._start_all)
         self._running: dict[str, _Running] = {}
+        self._under_way = 0
         self._idle = asyncio.Event()
         self._idle.set()
 
     async def run(self, task_id: str) -> None:
         """Run a task that waits, and return when it has ended, was handed back, or is another worker's."""
-        now = now_ms()
-        task = await self._database.write(
-            lambda connection: transitions.start(connection, task_id, self.worker_id, now)
-        )
-        if task is None:
-            return
+        self._under_way += 1
+        self._idle.clear()
+        try:
+            task = await self._starts.write(task_id)
+            if task is not None:
+                await self._run_started(task)
+        finally:
+            self._under_way -= 1
+            if not self._under_way:
+                self._idle.set()
+
+    async def _run_started(self, task: Task) -> None:
         self._fail_points.reach("task_started")
         await self._queue.started(task)
         run = TaskRun(task, self._own_key(task), partial(self._deliver, task))
         running = _Running(task, run, asyncio.create_task(self._work(run)))
         self._running[task.id] = running
-        self._idle.clear()
         try:
             await self._to_its_end(running)
         except AppError as error:
@@ -95,8 +105,6 @@ class TaskRunner:
             log.warning("task is left to the sweep", task_id=task.id, reason=str(error))
         finally:
             del self._running[task.id]
-            if not self._running:
-                self._idle.set()
 
     async def keep_leases(self) -> None:
         """For ever: renew what runs here, and break off what is to be cancelled or is another's by now."""
@@ -114,7 +122,8 @@ class TaskRunner:
                     continue
 
     async def stop(self, seconds: float) -> None:
-        """Wait for what runs, and hand back what takes longer."""
+        """Wait for what runs, and hand back what takes longer. Nothing new is to be run from now on."""
+        self.is_stopping = True
         try:
             async with asyncio.timeout(seconds):
                 await self._idle.wait()
@@ -128,13 +137,18 @@ class TaskRunner:
         if not mine:
             return
         now = now_ms()
-        kept = await self._database.write(lambda connection: transitions.renew(connection, self.worker_id, now))
+        kept = await self._database.write(lambda connection: transitions.renew(connection, mine, self.worker_id, now))
         for task_id, running in mine.items():
             attempts, cancelled = kept.get(task_id, (0, False))
             if attempts != running.task.attempts:
                 running.break_off("lost")
             elif cancelled:
                 running.break_off("cancelled")
+
+    def _start_all(self, connection: Connection, items: Sequence[str]) -> list[Task | None]:
+        started = {task.id: task for task in transitions.start(connection, items, self.worker_id, now_ms())}
+        # Of an id that comes twice the first has it.
+        return [started.pop(task_id, None) for task_id in items]
 
     async def _work(self, run: TaskRun) -> None:
         task = run.task

@@ -4,9 +4,10 @@ import asyncio
 import contextlib
 import math
 from collections.abc import AsyncIterator, Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pydantic import SecretStr
+from sqlalchemy import Connection
 from sqlalchemy.exc import IntegrityError
 
 from core.clients.database import Database
@@ -25,6 +26,7 @@ from services.tasks.events import TaskEvents, TaskSnapshot
 from services.tasks.models import Ending, Task, TaskFilter, TaskRequest
 from services.tasks.queue import TaskQueue
 from services.tasks.runner import vault_context
+from services.webhooks.service import WebhookService
 
 # How long a caller who cancels waits for the worker, which stops within a second.
 CANCEL_SECONDS = 3.0
@@ -115,7 +117,7 @@ class TaskService:
 
     async def page(self, user_id: str, where: TaskFilter, limit: int, offset: int) -> Page[Task]:
         items, total = await self._database.read(
-            lambda connection: store.page(connection, user_id, where, limit, offset)
+            lambda connection: store.page(connection, replace(where, user_id=user_id), limit, offset)
         )
         return Page(items, total, limit, offset)
 
@@ -158,7 +160,7 @@ class TaskService:
         """Remove a task that has ended; its images stay. Raises as `ended`."""
         task = await self.ended(user_id, task_id)
         await self._ends.remove_references(task)
-        gone = await self._database.write(lambda connection: store.delete_closed(connection, user_id, task_id))
+        gone = await self._database.write(lambda connection: _forget(connection, user_id, task_id))
         if not gone:
             raise WrongState((await self.get(user_id, task_id)).status)
         await self._events.delete(task_id)
@@ -178,7 +180,7 @@ class TaskService:
             elif not task.has_ended and heir is None:
                 await self._ask_to_cancel(task)
         if heir is not None:
-            await self._database.write(lambda connection: store.hand_over(connection, user_id, heir))
+            await self._database.write(lambda connection: _hand_over(connection, user_id, heir))
         return not await self._database.read(lambda connection: store.remain(connection, user_id))
 
     async def closed_among(self, task_ids: Collection[str]) -> dict[str, bool]:
@@ -222,6 +224,7 @@ class TaskService:
             started_at=None,
             completed_at=None,
             closed_at=None,
+            expires_at=request.expires_at,
         )
 
     def _sealed(self, task_id: str, secret: SecretStr | None) -> str | None:
@@ -247,6 +250,19 @@ class TaskService:
                 break
             await asyncio.sleep(LOOK_SECONDS)
         return task
+
+
+def _forget(connection: Connection, user_id: str, task_id: str) -> bool:
+    """With its webhooks. False: there is no such task of which nothing is to be done any more."""
+    gone = store.delete_closed(connection, user_id, task_id)
+    if gone:
+        WebhookService.forget(connection, task_id)
+    return gone
+
+
+def _hand_over(connection: Connection, user_id: str, heir: str) -> None:
+    store.hand_over(connection, user_id, heir)
+    WebhookService.hand_over(connection, user_id, heir)
 
 
 def _task_id(call_id: str) -> str:

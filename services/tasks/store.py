@@ -16,10 +16,12 @@ from sqlalchemy import (
     Table,
     Text,
     and_,
+    bindparam,
     delete,
     func,
     insert,
     select,
+    true,
     update,
 )
 
@@ -41,6 +43,7 @@ tasks = Table(
     Column("completed", Integer, nullable=False),
     Column("progress", Integer, nullable=False),
     Column("error", Text),
+    Column("error_code", String),
     Column("client_job_id", String),
     Column("key_id", String),
     Column("own_key", Text),
@@ -60,24 +63,41 @@ tasks = Table(
     Column("started_at", BigInteger),
     Column("completed_at", BigInteger),
     Column("closed_at", BigInteger),
+    Column("expires_at", BigInteger),
 )
 # Conditions of partial indices; PostgreSQL's stand in the migration.
 waiting = tasks.c.status == "pending"
 running = tasks.c.status == "processing"
+failed = tasks.c.status == "failed"
 to_close = and_(tasks.c.completed_at.is_not(None), tasks.c.closed_at.is_(None))
 with_references = tasks.c.reference_count > 0
+expiring = tasks.c.expires_at.is_not(None)
 Index("ix_tasks_user_id_created_at_id", tasks.c.user_id, tasks.c.created_at, tasks.c.id)
+Index("ix_tasks_created_at_id", tasks.c.created_at, tasks.c.id)
 Index("ix_tasks_waiting", tasks.c.user_id, tasks.c.created_at, tasks.c.id, sqlite_where=waiting)
+Index("ix_tasks_queued", tasks.c.queued_at, tasks.c.created_at, sqlite_where=waiting)
 Index("ix_tasks_running", tasks.c.lease_until, sqlite_where=running)
+Index("ix_tasks_failed", tasks.c.completed_at, tasks.c.error_code, sqlite_where=failed)
+Index("ix_tasks_expiring", tasks.c.expires_at, sqlite_where=expiring)
 Index("ix_tasks_to_close", tasks.c.completed_at, sqlite_where=to_close)
 Index("ix_tasks_with_references", tasks.c.completed_at, sqlite_where=with_references)
 
+_CLOSE = (
+    update(tasks)
+    .where(tasks.c.id == bindparam("of_id"), tasks.c.round == bindparam("of_round"), to_close)
+    .values(closed_at=bindparam("at"), reference_count=bindparam("left"))
+)
 _JSON = ("params", "results", "error", "reservation")
 
 
 def row_of(task: Task) -> dict[str, Any]:
-    row = dict(vars(task))
+    row = dict(vars(task), error_code=code_of(task.error))
     return row | {name: None if row[name] is None else packed(row[name]) for name in _JSON}
+
+
+def code_of(error: TaskError | None) -> str | None:
+    """A column of its own, since operators look for it."""
+    return None if error is None else error.code
 
 
 def packed(value: Any) -> str:
@@ -86,6 +106,7 @@ def packed(value: Any) -> str:
 
 def task_of(row: Row[Any]) -> Task:
     values = dict(row._mapping)
+    del values["error_code"]  # it stands in the error
     values["params"] = orjson.loads(values["params"])
     values["results"] = tuple(_result(given) for given in orjson.loads(values["results"]))
     values["error"] = None if values["error"] is None else TaskError(**orjson.loads(values["error"]))
@@ -110,12 +131,9 @@ def get_task(connection: Connection, task_id: str) -> Task | None:
     return None if row is None else task_of(row)
 
 
-def page(
-    connection: Connection, user_id: str, where: TaskFilter, limit: int, offset: int
-) -> tuple[tuple[Task, ...], int]:
+def page(connection: Connection, where: TaskFilter, limit: int, offset: int) -> tuple[tuple[Task, ...], int]:
     """The newest first, and how many there are."""
-    asked = [tasks.c[name] == value for name, value in vars(where).items() if value is not None]
-    condition = and_(tasks.c.user_id == user_id, *asked)
+    condition = and_(true(), *(tasks.c[name] == value for name, value in vars(where).items() if value is not None))
     total = connection.execute(select(func.count()).select_from(tasks).where(condition)).scalar_one()
     rows = connection.execute(
         select(tasks)
@@ -141,7 +159,12 @@ def delete_closed(connection: Connection, user_id: str, task_id: str) -> bool:
 def hand_over(connection: Connection, user_id: str, heir: str) -> None:
     """What has ended of somebody's tasks is another's from now on."""
     ended = and_(tasks.c.user_id == user_id, tasks.c.closed_at.is_not(None))
-    connection.execute(update(tasks).where(ended).values(user_id=heir))
+    connection.execute(update(tasks).where(ended).values(user_id=heir, expires_at=None))
+
+
+def expired(now: Milliseconds) -> ColumnElement[bool]:
+    """What is to be forgotten, of which nothing is to be done any more."""
+    return and_(tasks.c.expires_at < now, tasks.c.closed_at.is_not(None))
 
 
 def remain(connection: Connection, user_id: str) -> bool:
@@ -161,13 +184,19 @@ def oldest_open(connection: Connection) -> Milliseconds | None:
     return oldest
 
 
-def close(connection: Connection, task: Task, now: Milliseconds) -> None:
-    """All was done that follows the end of a round; the references of one that is completed are gone."""
-    left = 0 if task.status == "completed" else task.reference_count
+def close(connection: Connection, ended: Sequence[Task], now: Milliseconds) -> None:
+    """All was done that follows the end of these rounds; the references of one that is completed are gone."""
     connection.execute(
-        update(tasks)
-        .where(tasks.c.id == task.id, tasks.c.round == task.round, to_close)
-        .values(closed_at=now, reference_count=left)
+        _CLOSE,
+        [
+            {
+                "of_id": task.id,
+                "of_round": task.round,
+                "at": now,
+                "left": 0 if task.status == "completed" else task.reference_count,
+            }
+            for task in ended
+        ],
     )
 
 

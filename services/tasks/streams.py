@@ -8,7 +8,7 @@ the end of a round that has none in the stream is put there.
 import asyncio
 from collections import Counter
 from collections.abc import AsyncGenerator, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import aclosing, contextmanager
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -76,6 +76,11 @@ class TaskStreams:
         self._bells = set[asyncio.Event]()
         self._stopping = False
 
+    def check_room(self, user_id: str) -> None:
+        """Raises TooManyStreams."""
+        if self._open[user_id] >= MAX_STREAMS:
+            raise TooManyStreams(MAX_STREAMS)
+
     async def watch(self, user_id: str, task_id: str, last_id: str = "") -> AsyncGenerator[list[Notice]]:
         """Pages of notices behind the event `last_id`: the first at once, even if it is empty; none at all for who has
         seen the end.
@@ -83,23 +88,30 @@ class TaskStreams:
         Raises before the first page NotFound, TooManyStreams, DependencyUnavailable, redis.exceptions.RedisError.
         What fails later is waited out: heartbeats go on, and nothing is missed.
         """
+        self.check_room(user_id)
         watch = _Watch(self._events, self._tasks, user_id, task_id, last_id)
-        with self._channels.listening(EVENTS(task_id=task_id)) as bell, self._place(user_id, bell):
+        with self._place(user_id, task_id) as bell:
             await watch.look()
             if watch.is_over:
                 return
             yield await watch.beginning()
-            clock = asyncio.get_running_loop().time
-            heartbeat_at = clock() + self._heartbeat_seconds
-            while not (watch.is_over or self._stopping):
-                bell.clear()
-                if page := await _news(watch):
+            async with aclosing(self._go_on(watch, bell)) as pages:
+                async for page in pages:
                     yield page
-                elif not (watch.is_over or self._stopping):
-                    await _rung(bell, min(self._look_seconds, heartbeat_at - clock()))
-                if clock() >= heartbeat_at:
-                    heartbeat_at = clock() + self._heartbeat_seconds
-                    yield [Notice(None, "heartbeat", watch.percent)]
+
+    async def watch_accepted(
+        self, user_id: str, task_id: str, last_id: str, accepted: Notice
+    ) -> AsyncGenerator[list[Notice]]:
+        """The same for whoever has just started the task: first `accepted`, then what happens.
+
+        Nothing is refused any more, since it is on: whether there is room was asked before.
+        """
+        watch = _Watch(self._events, self._tasks, user_id, task_id, last_id)
+        with self._place(user_id, task_id) as bell:
+            yield [accepted]
+            async with aclosing(self._go_on(watch, bell)) as pages:
+                async for page in pages:
+                    yield page
 
     def stop(self) -> None:
         """End all streams, and each that is opened from now on after its first page: the process is to end."""
@@ -107,18 +119,33 @@ class TaskStreams:
         for bell in self._bells:
             bell.set()
 
+    async def _go_on(self, watch: "_Watch", bell: asyncio.Event) -> AsyncGenerator[list[Notice]]:
+        clock = asyncio.get_running_loop().time
+        heartbeat_at = clock() + self._heartbeat_seconds
+        while not (watch.is_over or self._stopping):
+            bell.clear()
+            if page := await _news(watch):
+                yield page
+            elif not (watch.is_over or self._stopping):
+                await _rung(bell, min(self._look_seconds, heartbeat_at - clock()))
+            if clock() >= heartbeat_at:
+                heartbeat_at = clock() + self._heartbeat_seconds
+                yield [Notice(None, "heartbeat", watch.percent)]
+
     @contextmanager
-    def _place(self, user_id: str, bell: asyncio.Event) -> Iterator[None]:
-        if self._open[user_id] >= MAX_STREAMS:
-            raise TooManyStreams(MAX_STREAMS)
+    def _place(self, user_id: str, task_id: str) -> Iterator[asyncio.Event]:
+        """Among the open streams; answers the bell that rings for this task, and when the process is to end."""
         self._open[user_id] += 1
-        self._bells.add(bell)
         self._metrics.event_streams.inc()
         try:
-            yield
+            with self._channels.listening(EVENTS(task_id=task_id)) as bell:
+                self._bells.add(bell)
+                try:
+                    yield bell
+                finally:
+                    self._bells.discard(bell)
         finally:
             self._metrics.event_streams.dec()
-            self._bells.discard(bell)
             self._open[user_id] -= 1
             if not self._open[user_id]:
                 del self._open[user_id]

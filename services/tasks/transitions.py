@@ -11,10 +11,11 @@ The functions belong into a transaction and answer the task as it then stands, N
 events are told after the transaction, by whoever runs it.
 """
 
+from collections.abc import Collection
 from dataclasses import replace
 from typing import Any
 
-from sqlalchemy import Connection, and_, func, select, update
+from sqlalchemy import BigInteger, Connection, Integer, and_, bindparam, case, func, select, update
 
 from core.clients.database import take_turn
 from core.clock import Milliseconds
@@ -22,7 +23,8 @@ from services.quota.models import Reservation
 from services.quota.task_quota import TaskQuota
 from services.tasks.events import TaskStatus
 from services.tasks.models import Ending, ItemResult, Task
-from services.tasks.store import add_task, packed, running, task_of, tasks, waiting
+from services.tasks.store import add_task, code_of, packed, running, task_of, tasks, waiting
+from services.webhooks.service import WebhookService
 
 LEASE_MS = 15_000
 _NEXT: dict[TaskStatus, frozenset[TaskStatus]] = {
@@ -33,6 +35,73 @@ _NEXT: dict[TaskStatus, frozenset[TaskStatus]] = {
     "cancelled": frozenset({"pending"}),
 }
 _ACTIVE = running | and_(waiting, tasks.c.queued_at.is_not(None))
+
+
+def _legal(befores: Collection[TaskStatus], after: TaskStatus) -> None:
+    assert all(after in _NEXT[status] for status in befores), f"{befores} → {after}"
+
+
+# What each task goes through is made ready once: to put a statement together takes longer than to run it.
+_START = (
+    update(tasks)
+    .where(
+        tasks.c.status == "pending",
+        tasks.c.id.in_(bindparam("task_ids", expanding=True)),
+        tasks.c.queued_at.is_not(None),
+    )
+    .values(
+        status="processing",
+        worker=bindparam("by_worker"),
+        lease_until=bindparam("until"),
+        attempts=tasks.c.attempts + 1,
+        started_at=func.coalesce(tasks.c.started_at, bindparam("at", type_=BigInteger)),
+    )
+    .returning(*tasks.c)
+)
+_END = (
+    update(tasks)
+    .where(
+        tasks.c.status.in_(bindparam("befores", expanding=True)),
+        tasks.c.id == bindparam("of_id"),
+        tasks.c.round == bindparam("of_round"),
+        tasks.c.attempts == bindparam("of_attempts"),
+        tasks.c.worker.is_not_distinct_from(bindparam("of_worker")),
+    )
+    .values(
+        status=bindparam("after"),
+        results=bindparam("made"),
+        completed=bindparam("done"),
+        progress=func.coalesce(bindparam("percent", type_=Integer), tasks.c.progress),
+        error=bindparam("reason"),
+        error_code=bindparam("code"),
+        completed_at=bindparam("at"),
+        own_key=None,
+        worker=None,
+        lease_until=None,
+    )
+    .returning(*tasks.c)
+)
+_taken = (
+    select(func.count())
+    .select_from(tasks)
+    .where(tasks.c.user_id == bindparam("of_user"), _ACTIVE)
+    .correlate(None)
+    .scalar_subquery()
+)
+_left = bindparam("share", type_=Integer) - _taken
+_PROMOTE = (
+    update(tasks)
+    .where(
+        tasks.c.id.in_(
+            select(tasks.c.id)
+            .where(waiting, tasks.c.user_id == bindparam("of_user"), tasks.c.queued_at.is_(None))
+            .order_by(tasks.c.created_at, tasks.c.id)
+            .limit(case((_left > 0, _left), else_=0))
+        )
+    )
+    .values(queued_at=bindparam("at"))
+    .returning(*tasks.c)
+)
 
 
 def create(connection: Connection, task: Task, share: int) -> Task:
@@ -46,22 +115,20 @@ def create(connection: Connection, task: Task, share: int) -> Task:
     return task
 
 
-def start(connection: Connection, task_id: str, worker: str, now: Milliseconds) -> Task | None:
-    return _change(
-        connection,
-        ("pending",),
-        "processing",
-        and_(tasks.c.id == task_id, tasks.c.queued_at.is_not(None)),
-        worker=worker,
-        lease_until=now + LEASE_MS,
-        attempts=tasks.c.attempts + 1,
-        started_at=func.coalesce(tasks.c.started_at, now),
-    )
+def start(connection: Connection, task_ids: Collection[str], worker: str, now: Milliseconds) -> list[Task]:
+    """Those of these that waited, which are this worker's now."""
+    values = {"task_ids": sorted(task_ids), "by_worker": worker, "at": now, "until": now + LEASE_MS}
+    return [task_of(row) for row in connection.execute(_START, values)]
 
 
-def renew(connection: Connection, worker: str, now: Milliseconds) -> dict[str, tuple[int, bool]]:
-    """Keep what this worker runs: `attempts` of each task that is still its own, and whether it is to be cancelled."""
-    mine = and_(running, tasks.c.worker == worker)
+def renew(
+    connection: Connection, task_ids: Collection[str], worker: str, now: Milliseconds
+) -> dict[str, tuple[int, bool]]:
+    """Keep what this worker runs: `attempts` of each task that is still its own, and whether it is to be cancelled.
+
+    Those of its rows that it does not run any more are not among `task_ids`: their lease has to run out.
+    """
+    mine = and_(running, tasks.c.worker == worker, tasks.c.id.in_(task_ids))
     rows = connection.execute(
         update(tasks)
         .where(mine)
@@ -97,28 +164,33 @@ def end(
 ) -> tuple[Task, list[Task]] | None:
     """End a round of a task from the start that `task` is of, and let the next ones of its user run.
 
-    Answers it and those; with it goes what it held, and the own key that came with it.
+    Answers it and those; with it goes what it held, and the own key that came with it. Its webhook is due now.
     """
     _take_turn(connection, task.user_id)
-    completed = sum(result.is_done for result in ending.results)
-    ended = _change(
-        connection,
-        ("pending", "processing") if ending.status == "cancelled" else ("processing",),
-        ending.status,
-        _as_read(task),
-        results=packed(ending.results),
-        completed=completed,
-        progress=100 if ending.status == "completed" else tasks.c.progress,
-        error=None if ending.error is None else packed(ending.error),
-        completed_at=now,
-        own_key=None,
-        worker=None,
-        lease_until=None,
-    )
+    befores: list[TaskStatus] = ["pending", "processing"] if ending.status == "cancelled" else ["processing"]
+    _legal(befores, ending.status)
+    values = {
+        "befores": befores,
+        "after": ending.status,
+        "made": packed(ending.results),
+        "done": sum(result.is_done for result in ending.results),
+        "percent": 100 if ending.status == "completed" else None,
+        "reason": None if ending.error is None else packed(ending.error),
+        "code": code_of(ending.error),
+        "at": now,
+        "of_id": task.id,
+        "of_round": task.round,
+        "of_attempts": task.attempts,
+        "of_worker": task.worker,
+    }
+    row = connection.execute(_END, values).one_or_none()
+    ended = None if row is None else task_of(row)
     if ended is None:
         return None
     if ended.reservation is not None:
         TaskQuota.end(connection, ended.reservation, ending.dropped)
+    if ended.callback_url is not None:
+        WebhookService.announce(connection, ended.id, ended.round, ended.user_id, ended.callback_url, now)
     return ended, promote(connection, ended.user_id, now, share)
 
 
@@ -167,6 +239,7 @@ def retry(
         round=tasks.c.round + 1,
         deaths=0,
         error=None,
+        error_code=None,
         own_key=own_key,
         reservation=None if reservation is None else packed(reservation),
         cancel_requested_at=None,
@@ -175,27 +248,19 @@ def retry(
         completed_at=None,
         closed_at=None,
     )
-    if changed is not None and reservation is not None:
+    if changed is None:
+        return None
+    if reservation is not None:
         TaskQuota.hold(connection, reservation)
+    WebhookService.supersede(connection, task.id)
     return changed
 
 
 def promote(connection: Connection, user_id: str, now: Milliseconds, share: int) -> list[Task]:
     """Let as many of a user's waiting tasks run as there is room for, the oldest first."""
     _take_turn(connection, user_id)
-    room = _room(connection, user_id, share)
-    if room <= 0:
-        return []
-    next_ones = (
-        select(tasks.c.id)
-        .where(waiting, tasks.c.user_id == user_id, tasks.c.queued_at.is_(None))
-        .order_by(tasks.c.created_at, tasks.c.id)
-        .limit(room)
-    )
-    changed = connection.execute(
-        update(tasks).where(tasks.c.id.in_(next_ones)).values(queued_at=now).returning(*tasks.c)
-    )
-    return [task_of(row) for row in changed]
+    rows = connection.execute(_PROMOTE, {"of_user": user_id, "at": now, "share": share})
+    return [task_of(row) for row in rows]
 
 
 def requeue(connection: Connection, task: Task, now: Milliseconds) -> Task | None:
@@ -212,7 +277,7 @@ def requeue(connection: Connection, task: Task, now: Milliseconds) -> Task | Non
 def _change(
     connection: Connection, before: tuple[TaskStatus, ...], after: TaskStatus, where: Any, **values: Any
 ) -> Task | None:
-    assert all(after in _NEXT[status] for status in before), f"{before} → {after}"
+    _legal(before, after)
     row = connection.execute(
         update(tasks).where(tasks.c.status.in_(before), where).values(status=after, **values).returning(*tasks.c)
     ).one_or_none()

@@ -1,10 +1,12 @@
-"""The part of the worker that runs tasks: what arq hands over, the leases, the sweep, and an end without loss."""
+"""The part of the worker that runs tasks: what arq hands over, the leases, the sweep, the webhooks, and an end without
+loss.
+"""
 
 import asyncio
 from typing import Any
 
 from arq.connections import ArqRedis
-from arq.worker import Worker, func
+from arq.worker import Retry, Worker, func
 
 from core.clients.redis import open_pool
 from services.container import Container
@@ -23,6 +25,8 @@ NO_LIMIT_SECONDS = 7 * 24 * 3600
 
 async def run_task(ctx: dict[str, Any], task_id: str) -> None:
     runner: TaskRunner = ctx["runner"]
+    if runner.is_stopping:
+        raise Retry  # arq goes through all that it has read of the queue; the ticket is another worker's
     await runner.run(task_id)
 
 
@@ -34,6 +38,7 @@ class TaskWorker:
         assert url is not None, "open_container has checked it"
         self._runner = container.task_runner
         self._sweep = container.task_sweep
+        self._courier = container.webhook_courier
         self._worker = Worker(
             functions=[func(run_task, name=JOB)],
             queue_name=QUEUE_NAME,
@@ -47,20 +52,22 @@ class TaskWorker:
             log_results=False,
         )
         self._loops: list[asyncio.Task[None]] = []
+        self._delivering: list[asyncio.Task[None]] = []
 
     def start(self) -> list[asyncio.Task[None]]:
         """What goes on until `stop`; the first of these fails with redis.exceptions.RedisError when Redis is away."""
         self._loops = [asyncio.create_task(self._runner.keep_leases()), asyncio.create_task(self._sweep_for_ever())]
-        return [asyncio.create_task(self._worker.async_run()), *self._loops]
+        self._delivering = [asyncio.create_task(self._courier.run())]
+        return [asyncio.create_task(self._worker.async_run()), *self._loops, *self._delivering]
 
     async def stop(self) -> None:
         """Take no new tasks, let those that run end, and hand back what takes longer."""
         self._worker.allow_pick_jobs = False
+        # Whoever is told of an end that is still to come is told by another worker, or the next one.
+        await _cancelled(self._delivering)
         # Their leases go on being kept meanwhile, whatever has become of Redis.
-        await self._runner.stop(FINISH_SECONDS)
-        for loop in self._loops:
-            loop.cancel()
-        await asyncio.wait(self._loops)
+        await asyncio.gather(self._runner.stop(FINISH_SECONDS), self._courier.stop(FINISH_SECONDS))
+        await _cancelled(self._loops)
         if self._worker.tasks:
             # arq still has to tell Redis that these jobs are over.
             await asyncio.wait(self._worker.tasks.values(), timeout=LAST_WORDS_SECONDS)
@@ -70,3 +77,10 @@ class TaskWorker:
         while True:
             await self._sweep.sweep()
             await asyncio.sleep(SWEEP_SECONDS)
+
+
+async def _cancelled(loops: list[asyncio.Task[None]]) -> None:
+    for loop in loops:
+        loop.cancel()
+    if loops:
+        await asyncio.wait(loops)

@@ -1,11 +1,15 @@
 """What is told to whom, and what became of it."""
 
 from dataclasses import dataclass
+from typing import Literal, Protocol
 
 from pydantic import SecretStr
 
 from core.clock import Milliseconds
 from core.errors import JsonValue
+
+# Superseded: the task was tried again meanwhile, so that how this round of it ended is not worth telling any more.
+DeliveryState = Literal["pending", "delivered", "failed", "superseded"]
 
 
 @dataclass(frozen=True)
@@ -59,3 +63,48 @@ class Attempt:
     def ended(self) -> bool:
         """The receiver wants no more: it has the message, or is gone for good (410)."""
         return self.succeeded or self.status == 410
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """One row of `webhook_deliveries`: the message about one round of a task. `id` is its `webhook-id`.
+
+    `host`: the receiver's. `next_try_at` None: nothing more is to be tried. `first_at`: when the first try of the
+    schedule that is under way began; None before it. `tries` counts those that were begun, the last of which are kept
+    in `attempts`; one that is missing there broke off with its worker. `claim`: the try under way, until `lease_until`.
+    """
+
+    id: str
+    task_id: str
+    round: int
+    user_id: str
+    host: str
+    state: DeliveryState
+    next_try_at: Milliseconds | None
+    first_at: Milliseconds | None
+    tries: int
+    attempts: tuple[Attempt, ...]
+    claim: str | None
+    lease_until: Milliseconds | None
+
+
+@dataclass(frozen=True)
+class Told:
+    """Who is to be told, and what."""
+
+    target: WebhookTarget
+    message: WebhookMessage
+
+
+class SecretGone(Exception):
+    """The secret was sealed with a SECRET_KEY that is gone, and nothing is told unsigned that was to be signed."""
+
+
+class Messages(Protocol):
+    """Where what is told comes from: those who ended it."""
+
+    async def message(self, delivery: Delivery) -> Told | None:
+        """As it is now, with fresh links. None: there is nothing to tell any more.
+
+        Raises SecretGone and DependencyUnavailable.
+        """

@@ -80,15 +80,16 @@ def sources() -> Iterator[ast.Module]:
 
 def reasons_in_use() -> set[str]:
     """The reason of each `FieldProblem(field, reason)` in the code, of each `Refused(reason)` and `UrlFailed(reason)`
-    that becomes one, and what pydantic's errors are turned into.
+    that becomes one, of each `Attempt(…, error=reason)` of ours, and what pydantic's errors are turned into.
     """
     found = set(api_errors._REASONS.values())
     for tree in sources():
         for node in ast.walk(tree):
             name = getattr(node.func, "id", getattr(node.func, "attr", None)) if isinstance(node, ast.Call) else None
-            if isinstance(node, ast.Call) and name in {"FieldProblem", "Refused", "_refused", "UrlFailed"}:
+            if isinstance(node, ast.Call) and name in {"FieldProblem", "Refused", "_refused", "UrlFailed", "Attempt"}:
                 place = 1 if name == "FieldProblem" else 0
-                given = [*node.args[place : place + 1], *(w.value for w in node.keywords if w.arg == "reason")]
+                by_name = (w.value for w in node.keywords if w.arg == ("error" if name == "Attempt" else "reason"))
+                given = [*([] if name == "Attempt" else node.args[place : place + 1]), *by_name]
                 found.update(str(argument.value) for argument in given if isinstance(argument, ast.Constant))
     return found
 

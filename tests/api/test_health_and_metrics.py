@@ -65,15 +65,16 @@ async def test_a_worker_that_still_starts_is_not_missed(service: RunningService)
 async def test_without_a_worker_we_can_serve(service: RunningService) -> None:
     container = service.container
     parts = components(
-        container.redis, container.database, container.storage, container.providers, worker_start_seconds=0
-    )
+        container.redis, container.database, container.storage, container.providers, container.task_operations,
+        worker_start_seconds=0,
+    )  # fmt: skip
     assert await HealthService(parts, "test").overall() == "degraded"
 
 
 async def test_the_detailed_report_names_every_part(service: RunningService) -> None:
     body = (await service.client.get("/api/health/detailed")).json()
     assert set(body) == {"status", "components", "version", "uptime_seconds"}
-    assert set(body["components"]) == {"api", "redis", "r2_storage", "gemini_api", "database", "worker"}
+    assert set(body["components"]) == {"api", "redis", "r2_storage", "gemini_api", "database", "worker", "tasks"}
     for component in body["components"].values():
         assert {"status", "latency_ms", "last_check"} <= set(component)
         assert component["last_check"].endswith("Z")

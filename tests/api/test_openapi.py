@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
@@ -14,6 +14,7 @@ from core.settings import load_settings
 from tests.conftest import OpenService
 from tests.support.answers import error_of
 from tests.support.service import RunningService
+from tests.tasks.workers import working
 
 METHODS = {"get", "put", "post", "delete", "patch"}
 PARAMETER = re.compile(r"\{(\w+)\}")
@@ -57,9 +58,13 @@ def document() -> dict[str, Any]:
 
 
 @pytest.fixture
-async def keyless_service(open_service: OpenService, gemini: GeminiStandin) -> RunningService:
-    """Without an operator's key; a caller's own is asked for at the stand-in."""
-    return await open_service(GOOGLE_GEMINI_BASE_URL=gemini.url)
+async def working_service(open_service: OpenService, gemini: GeminiStandin) -> AsyncIterator[RunningService]:
+    """With a worker, so that what is watched ends, and without an operator's key; a caller's own is asked for at the
+    stand-in.
+    """
+    service = await open_service(GOOGLE_GEMINI_BASE_URL=gemini.url)
+    async with working(service):
+        yield service
 
 
 @pytest.fixture(scope="module")
@@ -245,9 +250,9 @@ async def test_what_needs_a_token_by_the_document_needs_it(
 
 
 async def test_the_example_of_every_body_is_taken(
-    keyless_service: RunningService, document: dict[str, Any], operations: list[Operation]
+    working_service: RunningService, document: dict[str, Any], operations: list[Operation]
 ) -> None:
-    service = keyless_service
+    service = working_service
     guest = await service.guest()
     bodies = 0
     for path, method, operation in operations:
@@ -284,9 +289,9 @@ def test_examples_are_what_their_schemas_say(document: dict[str, Any]) -> None:
 
 
 async def test_answers_are_what_the_document_says(
-    keyless_service: RunningService, document: dict[str, Any], operations: list[Operation]
+    working_service: RunningService, document: dict[str, Any], operations: list[Operation]
 ) -> None:
-    service = keyless_service
+    service = working_service
     guest = await service.guest()
     made = await guest.image(include_base64=True)
     values = {"image_id": made["history_id"], "lang": "en", "session_id": "ses_nothing", "user_id": "usr_nothing"}

@@ -43,6 +43,7 @@ WITH_IDS: dict[tuple[str, str], dict[str, Any] | None] = {
     ("get", "/api/v1/jobs/{task_id}"): None,
     ("post", "/api/v1/tasks/{task_id}/cancel"): None,
     ("post", "/api/v1/tasks/{task_id}/retry"): {},
+    ("post", "/api/v1/tasks/{task_id}/redeliver"): None,
     ("delete", "/api/v1/tasks/{task_id}"): None,
     ("get", "/api/v1/tasks/{task_id}/events"): None,
     ("post", "/api/v1/tasks/{task_id}/events-token"): None,
@@ -60,6 +61,7 @@ LISTS = {
 ADMINS: dict[tuple[str, str], dict[str, Any] | None] = {
     ("get", "/api/admin/users"): None,
     ("patch", "/api/admin/users/{user_id}"): {"blocked": True},
+    ("get", "/api/admin/tasks"): None,
 }
 # Routes for accounts, which guests have not: a body that they take. Of two users: tests/accounts/test_service_keys.py.
 ACCOUNTS: dict[tuple[str, str], dict[str, Any] | None] = {
@@ -92,6 +94,7 @@ NOBODYS = {
     ("post", "/api/generate/blend"),
     ("post", "/api/generate/batch"),
     ("post", "/api/v1/tasks/generate"),
+    ("post", "/api/v1/tasks/execute"),
     ("get", "/api/generate/estimate"),
     ("post", "/api/quota/check"),
     ("get", "/api/health"),

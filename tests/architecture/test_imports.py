@@ -103,11 +103,11 @@ def test_the_environment_is_read_at_process_entries_alone() -> None:
 
 
 def test_what_not_every_installation_uses_is_imported_where_it_is_used() -> None:
-    """PostgreSQL would add a third of a second to each start, boto3 14 MB to each process, the demo provider 3 MB."""
+    """PostgreSQL would add a third of a second to each start, boto3 14 MB to each process, the demo's brushes 3 MB."""
     program = (
         "import sys, api.__main__, services.worker, scripts.serve; from pathlib import Path; "
         "from core.clients.database import open_database; open_database('', Path('nbl.db'), 1); "
-        "rare = {'asyncpg', 'sqlalchemy.dialects.postgresql', 'boto3', 'botocore', 'services.providers.demo'}; "
+        "rare = {'asyncpg', 'sqlalchemy.dialects.postgresql', 'boto3', 'botocore', 'services.providers.demo.art'}; "
         "print(rare & sys.modules.keys())"
     )
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)

@@ -11,6 +11,7 @@ from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy import Column, Connection, Integer, MetaData, String, Table, bindparam, inspect, select, text
 from sqlalchemy.exc import IntegrityError
 
@@ -25,6 +26,7 @@ from services.history.trash import clearances
 from services.quota.holds import dropped_calls, holds
 from services.quota.ledger import charges
 from services.tasks.store import tasks
+from services.webhooks.store import deliveries
 from tests.database.numbers import OpenDatabase, insert, next_number, numbers, numbers_file
 from tests.support.databases import databases
 
@@ -40,6 +42,7 @@ TABLES = {
         clearances,
         service_keys,
         tasks,
+        deliveries,
         holds,
         dropped_calls,
     )
@@ -217,16 +220,48 @@ def partial_indexes(connection: Connection) -> set[str]:
     return {" ".join(row[0].split()).lower() for row in rows}
 
 
+def step(direction: Callable[[Config, str], None], revision: str) -> Callable[[Connection], None]:
+    def work(connection: Connection) -> None:
+        config = migration_config()
+        config.attributes["connection"] = connection
+        direction(config, revision)
+
+    return work
+
+
+def columns_of(connection: Connection) -> dict[str, dict[str, tuple[str, bool]]]:
+    """Type of each column, and whether a row may go without it, by table and name."""
+    inspector = inspect(connection)
+    return {
+        table: {
+            column["name"]: (str(column["type"]), column["nullable"] or column["default"] is not None)
+            for column in inspector.get_columns(table)
+        }
+        for table in inspector.get_table_names()
+    }
+
+
+def revision_of(connection: Connection) -> str | None:
+    return MigrationContext.configure(connection).get_current_revision()
+
+
+def test_a_migration_only_adds_what_the_version_before_may_leave_out(empty_database: Path, tmp_path: Path) -> None:
+    """So that its processes go on while those of the next version take their place."""
+    databases.laid_out(tmp_path, empty_database)
+    databases.run(tmp_path, step(command.downgrade, "base"))
+    before = databases.run(tmp_path, columns_of)
+    while databases.run(tmp_path, revision_of) != ScriptDirectory.from_config(migration_config()).get_current_head():
+        databases.run(tmp_path, step(command.upgrade, "+1"))
+        after = databases.run(tmp_path, columns_of)
+        for table, columns in before.items():
+            assert {name: after[table].get(name) for name in columns} == columns, table
+            added = after[table].keys() - columns.keys()
+            assert all(after[table][name][1] for name in added), f"{table}: {added}"
+        before = after
+
+
 def test_the_schema_goes_down_and_up_again(empty_database: Path, tmp_path: Path) -> None:
     databases.laid_out(tmp_path, empty_database)
-
-    def step(direction: Callable[[Config, str], None], revision: str) -> Callable[[Connection], None]:
-        def work(connection: Connection) -> None:
-            config = migration_config()
-            config.attributes["connection"] = connection
-            direction(config, revision)
-
-        return work
 
     def tables(connection: Connection) -> set[str]:
         return set(inspect(connection).get_table_names()) - {"alembic_version"}

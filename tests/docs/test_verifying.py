@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from pydantic import SecretStr
+from standardwebhooks.webhooks import WebhookVerificationError
 
 from core.clients.http import GuardedHttp
 from core.clock import now_ms
@@ -15,7 +16,7 @@ from services.webhooks.models import WebhookTarget
 from services.webhooks.sender import WebhookSender
 from tests.support.receiver import Names, Received, running_receiver
 from tests.typescript.toolchain import node
-from tests.webhooks.receiving import message, whole_result
+from tests.webhooks.receiving import STANDARD_SECRET, message, whole_result
 
 GUIDE = Path(__file__).parents[2] / "docs/API.md"
 SECRET = "schlüssel-of-the-tests"
@@ -37,10 +38,10 @@ for (const name of ["good", "good", "changed", "old"]) {
 JUDGED = ["task_01", "sent before", "not signed with our secret", "too old"]
 
 
-def snippet(language: str) -> str:
-    """The one that verifies."""
+def snippet(language: str, function: str = "verified") -> str:
+    """The one that verifies, by the function in it."""
     found = re.findall(rf"^```{language}\n(.*?)^```$", GUIDE.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
-    (verifying,) = [str(code) for code in found if "verified(" in code]
+    (verifying,) = [str(code) for code in found if f"{function}(" in code]
     return verifying
 
 
@@ -74,6 +75,19 @@ def test_the_python_code_of_the_guide(deliveries: dict[str, Received]) -> None:
         except ValueError as error:
             judged.append(str(error))
     assert judged == JUDGED
+
+
+async def test_the_code_with_the_library_of_the_guide() -> None:
+    http = GuardedHttp(["127.0.0.1"], resolver=Names())
+    async with running_receiver() as receiver:
+        await WebhookSender(http).deliver(WebhookTarget(receiver.url, STANDARD_SECRET), message(), 1)
+    await http.close()
+    (request,) = receiver.received
+    scope: dict[str, Any] = {}
+    exec(snippet("python", "told"), scope)
+    assert scope["told"](STANDARD_SECRET.get_secret_value(), request.body, request.headers)["job_id"] == "task_01"
+    with pytest.raises(WebhookVerificationError):
+        scope["told"](STANDARD_SECRET.get_secret_value(), request.body + b" ", request.headers)
 
 
 async def test_the_code_for_node_of_the_guide(deliveries: dict[str, Received], tmp_path: Path) -> None:

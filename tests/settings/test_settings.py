@@ -150,3 +150,18 @@ def test_what_is_no_address_of_postgresql_is_named_without_the_password(address:
     assert problem.startswith("DATABASE_URL: must look like postgresql://")
     assert "hun" not in problem
     assert "ter2" not in problem
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({}, "http://127.0.0.1:8000"),
+        ({"HOST": "::1", "PORT": "9000"}, "http://[::1]:9000"),
+        ({"HOST": "10.0.0.5", "LOCAL_AUTH_ENABLED": "true"}, "http://10.0.0.5:8000"),
+        ({"PUBLIC_BASE_URL": "https://images.example/app/"}, "https://images.example/app"),
+    ],
+)
+def test_links_without_a_request_start_with_the_public_address_or_where_we_listen(
+    given: dict[str, str], expected: str
+) -> None:
+    assert load_settings(given).server.base_url == expected

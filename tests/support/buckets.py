@@ -69,10 +69,11 @@ def bucket_settings(url: str, bucket: str, **more: str) -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def running_moto() -> Iterator[BucketServer]:
+def running_moto(address: str = "127.0.0.1") -> Iterator[BucketServer]:
     port = free_port()
-    with _running([str(Path(sys.executable).with_name("moto_server")), "-H", "127.0.0.1", "-p", str(port)], port):
-        yield BucketServer(f"http://127.0.0.1:{port}")
+    command = [str(Path(sys.executable).with_name("moto_server")), "-H", address, "-p", str(port)]
+    with _running(command, port, address):
+        yield BucketServer(f"http://{address}:{port}")
 
 
 @contextlib.contextmanager
@@ -119,14 +120,14 @@ def running_rclone(folder: Path) -> Iterator[BucketServer]:
 
 
 @contextlib.contextmanager
-def _running(command: list[str], port: int) -> Iterator[None]:
+def _running(command: list[str], port: int, address: str = "127.0.0.1") -> Iterator[None]:
     process = subprocess.Popen(
         command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         start_new_session=True, preexec_fn=die_with_parent(),
     )  # fmt: skip
     try:
         deadline = time.monotonic() + START_SECONDS
-        while not _listens(port):
+        while not _listens(address, port):
             assert process.poll() is None, f"{command[0]} ended with {process.returncode}"
             assert time.monotonic() < deadline, f"{command[0]} does not start"
             time.sleep(0.02)
@@ -136,6 +137,6 @@ def _running(command: list[str], port: int) -> Iterator[None]:
         process.wait()
 
 
-def _listens(port: int) -> bool:
+def _listens(address: str, port: int) -> bool:
     with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
+        return probe.connect_ex((address, port)) == 0

@@ -51,6 +51,8 @@ class PostgresServer:
             "--auth", "scram-sha-256", "--encoding", "UTF8", "--locale-provider", "builtin",
             "--builtin-locale", "C.UTF-8", "--locale", "C", "--no-sync",
         )  # fmt: skip
+        with (self._data / "pg_hba.conf").open("a", encoding="ascii") as rules:
+            rules.write("host all all samenet scram-sha-256\n")  # for tests with several hosts
 
     def start(self, **options: str) -> None:
         """`options`: of the server's own configuration."""
@@ -136,13 +138,13 @@ class PostgresServer:
 
 
 @contextlib.contextmanager
-def running_postgres() -> Iterator[PostgresServer]:
-    """A server for the length of a `with` block, e.g. of a test session."""
+def running_postgres(**options: str) -> Iterator[PostgresServer]:
+    """A server for the length of a `with` block, e.g. of a test session; `options` of its configuration."""
     with TemporaryDirectory(prefix="nbl-postgresql-") as name:
         folder = Path(name)
         server = PostgresServer(folder, _binaries(folder))
         server.initialise()
-        server.start()
+        server.start(**options)
         try:
             yield server
         finally:

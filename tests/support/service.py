@@ -12,6 +12,7 @@ import httpx
 import uvicorn
 from fastapi import FastAPI
 
+from api.__main__ import KEEP_ALIVE_SECONDS
 from api.main import create_app
 from api.server import ApiServer
 from core.metrics import Metrics
@@ -103,7 +104,7 @@ async def run_service(environment: Mapping[str, str], empty_database: Path) -> A
         config = uvicorn.Config(
             app, log_config=None, access_log=False, lifespan="on", http="httptools", server_header=False,
             proxy_headers=bool(settings.server.trusted_proxies),
-            forwarded_allow_ips=list(settings.server.trusted_proxies),
+            forwarded_allow_ips=list(settings.server.trusted_proxies), timeout_keep_alive=KEEP_ALIVE_SECONDS,
         )  # fmt: skip
         server = ApiServer(config, app, is_alone=True)
         task = asyncio.create_task(server.serve(sockets=[listener]))

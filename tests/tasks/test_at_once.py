@@ -1,6 +1,7 @@
 """Changes of a task's state that come twice, late, or from two places at once; no worker runs beside them."""
 
 import asyncio
+from contextlib import AsyncExitStack
 from functools import partial
 
 import pytest
@@ -10,17 +11,24 @@ from services.quota.errors import HoldGone
 from services.tasks import transitions
 from services.tasks.image_order import ImageOrder, share_of
 from services.tasks.models import Ending, Task
+from services.webhooks import store as webhooks
+from services.webhooks.models import Attempt, Delivery
+from services.webhooks.service import WebhookService
+from services.webhooks.shares import Full
 from tests.support.databases import databases
+from tests.support.receiver import running_receiver
 from tests.support.service import Guest, RunningService
+from tests.tasks.couriers import delivering, ended, opened, until_told
 from tests.tasks.workers import cancel, read, submit, submit_batch
 
 SHARE = 5  # MAX_TASKS_PER_USER
+NOBODY = Full((), (), ())
 AGO_MS = 20_000  # longer than a lease, and not as long as a task may take
 
 
 async def started(service: RunningService, task_id: str, worker: str, *, ago: int = 0) -> Task | None:
-    begin = partial(transitions.start, task_id=task_id, worker=worker, now=now_ms() - ago)
-    return await service.container.database.write(begin)
+    begin = partial(transitions.start, task_ids=[task_id], worker=worker, now=now_ms() - ago)
+    return next(iter(await service.container.database.write(begin)), None)
 
 
 async def stands(service: RunningService, guest: Guest, task_id: str) -> Task:
@@ -59,8 +67,21 @@ async def test_a_worker_that_lost_its_lease_changes_nothing_any_more(tasks_servi
     assert await is_refused()
     assert await started(tasks_service, task_id, "wrk_next") is not None
     assert await is_refused()
-    assert await database.write(lambda connection: transitions.renew(connection, "wrk_late", now_ms())) == {}
+    renew = partial(transitions.renew, task_ids=[task_id], worker="wrk_late", now=now_ms())
+    assert await database.write(renew) == {}
     assert (await read(guest, task_id))["status"] == "processing"
+
+
+async def test_a_worker_renews_what_it_runs_and_not_what_it_gave_up(tasks_service: RunningService) -> None:
+    """One whose end could not be written has to be found by the sweep, however much else its worker has to do."""
+    guest = await tasks_service.guest()
+    running, given_up = await submit(guest), await submit(guest)
+    for task_id in (running, given_up):
+        assert await started(tasks_service, task_id, "wrk_busy", ago=AGO_MS) is not None
+    renew = partial(transitions.renew, task_ids=[running], worker="wrk_busy", now=now_ms())
+    assert await tasks_service.container.database.write(renew) == {running: (1, False)}
+    await tasks_service.container.task_sweep.sweep()
+    assert [(await read(guest, task_id))["status"] for task_id in (running, given_up)] == ["processing", "pending"]
 
 
 async def test_fifty_cancels_of_one_that_waits_give_back_once(tasks_service: RunningService) -> None:
@@ -119,3 +140,46 @@ async def test_an_image_is_charged_once_by_two_workers_that_both_make_it(tasks_s
     assert one.id == other.id
     assert databases.ask(tasks_service.data_dir, "SELECT count(*) FROM charges") == [(1,)]
     assert len(tasks_service.stored("users/**/*.png")) == 1
+
+
+async def test_of_many_who_claim_one_webhook_one_tries_it(tasks_service: RunningService) -> None:
+    database, now = tasks_service.container.database, now_ms()
+    await database.write(
+        lambda connection: WebhookService.announce(connection, "task_1", 1, "usr_1", "http://hooks.example/", now)
+    )
+    (seen,) = await database.read(lambda connection: webhooks.due(connection, now_ms(), NOBODY, 10))
+
+    async def claimed(number: int, moment: int) -> Delivery | None:
+        claim = partial(webhooks.claim, seen=seen, name=f"try_{number}", now=moment, lease_until=moment + 30_000)
+        return await database.write(claim)
+
+    (first,) = [got for got in await asyncio.gather(*(claimed(number, now_ms()) for number in range(20))) if got]
+    assert await database.read(lambda connection: webhooks.due(connection, now_ms(), NOBODY, 10)) == []
+    later = now_ms() + 31_000
+    (second,) = [got for got in await asyncio.gather(*(claimed(number, later) for number in range(20, 40))) if got]
+    assert (first.tries, second.tries) == (1, 2)
+
+    attempt = Attempt(1, now_ms(), 0.1, status=200)
+    record = partial(webhooks.record, attempt=attempt, state="delivered", next_try_at=None)
+    assert await database.write(partial(record, claimed=first)) is None, "it has lost its claim"
+    assert await database.write(lambda connection: webhooks.send_again(connection, seen.id, now_ms()))
+    assert await database.write(partial(record, claimed=second)) == "pending", "somebody wants it sent again"
+    assert await database.write(partial(record, claimed=second)) is None
+    (again,) = await database.read(lambda connection: webhooks.due(connection, now_ms(), NOBODY, 10))
+    assert (again.tries, again.first_at, again.attempts) == (2, None, (attempt,))
+
+
+async def test_three_workers_deliver_each_webhook_once(
+    tasks_service: RunningService, task_settings: dict[str, str]
+) -> None:
+    guests = [await tasks_service.guest() for _ in range(4)]
+    async with AsyncExitStack() as stack:
+        receiver = await stack.enter_async_context(running_receiver())
+        for _ in range(3):
+            container = await stack.enter_async_context(opened(tasks_service, task_settings))
+            await stack.enter_async_context(delivering(container))
+        told = [(guest, await ended(guest, receiver.url)) for guest in guests for _ in range(6)]
+        for guest, task_id in told:
+            webhook = await until_told(guest, task_id)
+            assert [attempt["number"] for attempt in webhook["attempts"]] == [1]
+    assert sorted(request.headers["x-job-id"] for request in receiver.received) == sorted(task for _, task in told)

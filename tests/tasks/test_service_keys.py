@@ -48,10 +48,13 @@ async def test_a_key_does_with_tasks_what_its_scopes_say(tasks_service: RunningS
         refused = error_of(await maker.client.request(method, path), 403, "FORBIDDEN")
         assert refused["details"] == {"reason": "scope", "scope": "read"}
     error_of(await maker.client.get(f"{task}/events"), 403, "FORBIDDEN")
-    for method, path in (("POST", f"{task}/cancel"), ("POST", f"{task}/retry"), ("DELETE", task)):
+    changing = [("POST", f"{task}/{what}") for what in ("cancel", "retry", "redeliver")]
+    for method, path in (*changing, ("DELETE", task)):
         refused = error_of(await reader.client.request(method, path, json={}), 403, "FORBIDDEN")
         assert refused["details"] == {"reason": "scope", "scope": "generate"}
     error_of(await start(reader, 1), 403, "FORBIDDEN")
+    execution = await reader.client.post(f"{TASKS}/execute", json={"params": {"prompt": "a lighthouse"}})
+    assert error_of(execution, 403, "FORBIDDEN")["details"]["scope"] == "generate"
     assert (await cancel(maker, task_id)).status_code == 200
     watched = await reader.client.get(f"{task}/events")
     assert "event: cancelled" in watched.text
@@ -64,13 +67,18 @@ async def test_a_key_knows_nothing_of_anothers_tasks_and_opens_none_when_it_is_o
     task = f"{TASKS}/{await submit(ada)}"
     bob = await registered(tasks_service, "bob@example.org")
     stranger, revoked = await program(tasks_service, bob), await program(tasks_service, ada)
+    expired = await program(tasks_service, ada)
     await ada.client.delete(f"/api/auth/service-keys/{revoked.id}")
+    past = "UPDATE service_keys SET expires_at = :past WHERE id = :id"
+    databases.change(tasks_service.data_dir, past, past=now_ms() - 1, id=expired.id)
     for method, path in (
         ("GET", task), ("GET", f"{task}/events"), ("POST", f"{task}/events-token"), ("POST", f"{task}/cancel"),
-        ("DELETE", task),
+        ("POST", f"{task}/redeliver"), ("DELETE", task),
     ):  # fmt: skip
         error_of(await stranger.client.request(method, path), 404, "NOT_FOUND")
         error_of(await revoked.client.request(method, path), 401, "UNAUTHORIZED")
+        over = error_of(await expired.client.request(method, path), 401, "UNAUTHORIZED")
+        assert over["details"]["reason"] == "service_key_expired"
     assert (await stranger.client.get(TASKS)).json()["data"]["total"] == 0
 
 

@@ -4,11 +4,16 @@ import asyncio
 import os
 import signal
 import sys
+import warnings
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import httpx
 
+from services.tasks.worker import TaskWorker
+from services.worker import REDIS_SECONDS
 from tests.support.databases import databases
 from tests.support.service import Guest, RunningService
 from tests.support.waiting import eventually
@@ -54,9 +59,24 @@ class Workers:
                 await self.kill(process)
 
 
-async def submit(guest: Guest, prompt: str = "a lighthouse", **params: Any) -> str:
-    """A task by /api/v1, taken for granted that it is accepted; answers its id."""
-    body = {"params": {"prompt": prompt, **params}}
+@asynccontextmanager
+async def working(service: RunningService) -> AsyncIterator[None]:
+    """A worker's part that runs tasks, in the process of the service: for tests in which nothing has to die."""
+    service.container.task_runner.is_stopping = False  # a process has one worker in its life, a test may have several
+    worker = TaskWorker(service.container, REDIS_SECONDS)
+    worker.start()
+    try:
+        yield
+    finally:
+        with warnings.catch_warnings(action="ignore", category=DeprecationWarning):  # arq closes its Redis as of old
+            await worker.stop()
+
+
+async def submit(
+    guest: Guest, prompt: str = "a lighthouse", *, fields: Mapping[str, str] | None = None, **params: Any
+) -> str:
+    """A task by /api/v1, taken for granted that it is accepted; answers its id. `fields` stand beside `params`."""
+    body = {"params": {"prompt": prompt, **params}, **(fields or {})}
     response = await guest.client.post("/api/v1/tasks/generate", json=body)
     assert response.status_code == 202, response.text
     task_id: str = response.json()["data"]["task_id"]

@@ -18,6 +18,9 @@ const guest = createClient({ baseUrl, auth: (way) => (way.scheme === "bearer" ? 
 const wish: BasicBody = { prompt: "a lighthouse at dusk", aspect_ratio: "1:1", safety_level: "strict" };
 const made = await generateBasic({ client: guest, body: wish, throwOnError: true });
 const image = made.data.data;
+if (!("image_url" in image)) {
+    throw new Error("a task, for which nobody asked by `Prefer`");
+}
 if (image.history_id === null) {
     throw new Error("the image was not kept");
 }

@@ -19,6 +19,11 @@ export const total: number = data.total; // TS18048
 export const first: string = data?.items[0].id ?? ""; // TS2532
 
 const made = await generateBasic({ client, body: { prompt: "a lighthouse" }, throwOnError: true });
-export const address: string = made.data.data.image_url; // TS2322
-export const gone: undefined = made.data.data.history_id ?? undefined; // TS2322
+const image = made.data.data;
+export const unsure: string = image.task_id; // TS2339
+if (!("image_url" in image)) {
+    throw new Error("a task, for which nobody asked by `Prefer`");
+}
+export const address: string = image.image_url; // TS2322
+export const gone: undefined = image.history_id ?? undefined; // TS2322
 export const role: Role = "owner"; // TS2322

@@ -9,13 +9,14 @@ import hashlib
 import re
 from collections.abc import Callable
 from concurrent.futures import Executor
+from functools import partial
+from importlib import import_module
 
 from pydantic import SecretStr
 
 from core.errors import AppError, StorageUnavailable
 from services.moderation.errors import ContentBlocked
 from services.providers.base import ImageRequest, ImageResult, Model
-from services.providers.demo.art import draw, draw_from
 from services.providers.errors import (
     NoImage,
     ProviderConnection,
@@ -77,14 +78,17 @@ class DemoProvider:
         """Holds nothing open."""
 
     def _draw(self, request: ImageRequest) -> ImageResult:
+        # Loaded with the first picture: brushes and fonts take 3 MB of each process, most of which never draw.
+        art = import_module("services.providers.demo.art")
         width, height = image_size(request.aspect_ratio, request.resolution)
         prompt = _DIRECTIVE.sub("", request.prompt).strip()
         seed = _prompt_seed(prompt) if request.seed is None else request.seed
         if request.references:
             style = request.style_transfer
-            data = draw_from(request.references, prompt, seed=seed, width=width, height=height, style_transfer=style)
+            draw = partial(art.draw_from, request.references, style_transfer=style)
         else:
-            data = draw(prompt, seed=seed, width=width, height=height)
+            draw = art.draw
+        data: bytes = draw(prompt=prompt, seed=seed, width=width, height=height)
         path = self._spool.new_path()
         try:
             path.write_bytes(data)
