@@ -29,6 +29,7 @@ from services.accounts.assembly import Neighbours, assemble
 from services.accounts.departure import Departures
 from services.accounts.directory import UserDirectory
 from services.accounts.export import AccountExport
+from services.accounts.forebears import Forebears
 from services.accounts.github import GitHubSignIn
 from services.accounts.guests import GuestSignIn
 from services.accounts.local import LocalAccounts
@@ -225,6 +226,7 @@ async def _build(
             storage=storage,
             spool=spool,
             vault=Vault(keys),
+            forebears=Forebears(database).of,
             idempotency=idempotency,
             generation=generation,
             quota=task_quota,

@@ -34,7 +34,7 @@ async def watching_user(
     """By a token in the address, else by the caller's own or a service key; answers the user's id."""
     if query.token is None:
         return (await read_tasks(request, services, bearer, key)).user_id
-    user_id = services.event_tokens.reader(query.token.get_secret_value(), task_id, now_ms())
+    user_id = await services.event_tokens.reader(query.token.get_secret_value(), task_id, now_ms())
     if user_id is None:
         raise Unauthorized("token_invalid_or_expired")
     await admit_reader(request, services, user_id)

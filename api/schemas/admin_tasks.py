@@ -25,7 +25,8 @@ class AdminTasksQuery(RequestModel):
     offset: int = Field(0, ge=0, le=MAX_OFFSET)
 
     def filter(self) -> TaskFilter:
-        return TaskFilter(self.status, self.kind, self.user_id, self.error_code)
+        user_ids = None if self.user_id is None else (self.user_id,)
+        return TaskFilter(self.status, self.kind, user_ids, self.error_code)
 
 
 class AdminTaskRead(BaseModel):

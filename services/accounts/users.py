@@ -185,6 +185,12 @@ def departures(connection: Connection) -> list[Departure]:
     return [Departure(*row) for row in rows]
 
 
+def merged_into(connection: Connection, user_id: str) -> frozenset[str]:
+    """Who has left, is not forgotten yet, and is this account now."""
+    theirs = and_(users.c.left_at.is_not(None), users.c.merged_into == user_id)
+    return frozenset(connection.execute(select(users.c.id).where(theirs)).scalars())
+
+
 def remove_departed(connection: Connection, user_id: str) -> None:
     connection.execute(delete(users).where(users.c.id == user_id, users.c.left_at.is_not(None)))
 

@@ -28,7 +28,7 @@ from services.tasks.queue import TaskQueue
 from services.tasks.references import TaskReferences
 from services.tasks.retention import TaskRetention
 from services.tasks.runner import TaskRunner
-from services.tasks.service import TaskService
+from services.tasks.service import Forebears, TaskService
 from services.tasks.sweep import TaskSweep
 from services.tasks.webhooks import TaskWebhooks
 from services.webhooks.service import WebhookService
@@ -56,6 +56,7 @@ class TaskNeighbours:
     storage: Storage
     spool: Spool
     vault: Vault
+    forebears: Forebears
     idempotency: IdempotencyService
     generation: GenerationService
     quota: TaskQuota
@@ -93,6 +94,7 @@ def assemble_tasks(settings: Settings, given: TaskNeighbours) -> Tasks:
         ends,
         given.idempotency,
         given.vault,
+        given.forebears,
         settings.tasks,
         settings.server,
         settings.quota,

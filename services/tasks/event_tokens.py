@@ -18,14 +18,17 @@ class EventTokens:
         expires_at = now // 1000 + KEPT_SECONDS
         return f"{user_id}.{expires_at}.{self.signer.sign(_subject(user_id, task_id), expires_at)}", expires_at * 1000
 
-    def reader(self, token: str, task_id: str, now: Milliseconds) -> str | None:
-        """The user whose task may be read with it; None when it is for another task, over, or none of ours."""
+    async def reader(self, token: str, task_id: str, now: Milliseconds) -> str | None:
+        """Whose task may be read with it; None when it is for another task, over, or none of ours.
+
+        The task may be another's by now than when it was issued: a guest's who has signed in. Raises NotFound.
+        """
         user_id, _, rest = token.partition(".")
         end, _, signature = rest.partition(".")
         if not (end.isascii() and end.isdigit() and len(end) <= len(str(now))):
             return None
         signed = self.signer.verify(_subject(user_id, task_id), int(end), signature)
-        return user_id if signed and int(end) * 1000 > now else None
+        return await self._tasks.owner(task_id) if signed and int(end) * 1000 > now else None
 
 
 def _subject(user_id: str, task_id: str) -> str:

@@ -123,6 +123,10 @@ class TaskReader(Protocol):
         """Raises NotFound for what is not there, or not theirs."""
         ...
 
+    async def owner(self, task_id: str) -> str:
+        """Whose it is. Raises NotFound."""
+        ...
+
 
 class TaskEvents:
     """The streams in Redis. The only place that spells their keys."""

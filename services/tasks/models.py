@@ -172,7 +172,7 @@ class TaskFilter:
 
     status: TaskStatus | None = None
     kind: str | None = None
-    user_id: str | None = None
+    user_ids: tuple[str, ...] | None = None
     error_code: str | None = None
 
 

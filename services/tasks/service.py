@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import math
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from dataclasses import dataclass, replace
 
 from pydantic import SecretStr
@@ -33,6 +33,9 @@ CANCEL_SECONDS = 3.0
 LOOK_SECONDS = 0.05
 LEAVING_PAGE = 200
 
+# Whom an account was as a guest, as far as something of theirs still goes on: it is the account's by then.
+Forebears = Callable[[str], Awaitable[Collection[str]]]
+
 
 @dataclass(frozen=True)
 class Claim:
@@ -53,6 +56,7 @@ class TaskService:
         ends: TaskEnds,
         idempotency: IdempotencyService,
         vault: Vault,
+        forebears: Forebears,
         settings: TaskSettings,
         server: ServerSettings,
         quota: QuotaSettings,
@@ -63,6 +67,7 @@ class TaskService:
         self._ends = ends
         self._idempotency = idempotency
         self._vault = vault
+        self._forebears = forebears
         self._share = settings.max_tasks_per_user
         self._side_by_side = settings.batch_concurrency
         self._item_ms = int(server.request_timeout_seconds * 1000)
@@ -108,17 +113,23 @@ class TaskService:
     async def get(self, user_id: str, task_id: str) -> Task:
         """Raises NotFound, also for another's."""
         task = await self._find(task_id)
-        if task is None or task.user_id != user_id:
+        if task is None or not (task.user_id == user_id or task.user_id in await self._forebears(user_id)):
             raise NotFound(f"task {task_id}")
         return task
+
+    async def owner(self, task_id: str) -> str:
+        """Raises NotFound."""
+        task = await self._find(task_id)
+        if task is None:
+            raise NotFound(f"task {task_id}")
+        return task.user_id
 
     async def snapshot(self, user_id: str, task_id: str) -> TaskSnapshot:
         return (await self.get(user_id, task_id)).snapshot()
 
     async def page(self, user_id: str, where: TaskFilter, limit: int, offset: int) -> Page[Task]:
-        items, total = await self._database.read(
-            lambda connection: store.page(connection, replace(where, user_id=user_id), limit, offset)
-        )
+        mine = replace(where, user_ids=(user_id, *await self._forebears(user_id)))
+        items, total = await self._database.read(lambda connection: store.page(connection, mine, limit, offset))
         return Page(items, total, limit, offset)
 
     async def cancel(self, user_id: str, task_id: str) -> Task:
@@ -153,6 +164,10 @@ class TaskService:
             raise WrongState(task.status)
         if task.closed_at is None:
             await self._ends.close(task)
+            task = await self.get(user_id, task_id)
+        if task.user_id != user_id and task.closed_at is not None:
+            forebear = task.user_id
+            await self._database.write(lambda connection: _hand_over(connection, forebear, user_id))
             task = await self.get(user_id, task_id)
         return task
 

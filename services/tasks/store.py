@@ -133,7 +133,7 @@ def get_task(connection: Connection, task_id: str) -> Task | None:
 
 def page(connection: Connection, where: TaskFilter, limit: int, offset: int) -> tuple[tuple[Task, ...], int]:
     """The newest first, and how many there are."""
-    condition = and_(true(), *(tasks.c[name] == value for name, value in vars(where).items() if value is not None))
+    condition = _fitting(where)
     total = connection.execute(select(func.count()).select_from(tasks).where(condition)).scalar_one()
     rows = connection.execute(
         select(tasks)
@@ -143,6 +143,14 @@ def page(connection: Connection, where: TaskFilter, limit: int, offset: int) -> 
         .offset(offset)
     )
     return tuple(map(task_of, rows)), total
+
+
+def _fitting(where: TaskFilter) -> ColumnElement[bool]:
+    equal = {"status": where.status, "kind": where.kind, "error_code": where.error_code}
+    asked = [tasks.c[name] == value for name, value in equal.items() if value is not None]
+    if where.user_ids is not None:
+        asked.append(tasks.c.user_id.in_(where.user_ids))
+    return and_(true(), *asked)
 
 
 def find(connection: Connection, condition: ColumnElement[bool], limit: int) -> list[Task]:

@@ -41,6 +41,11 @@ class WatchedTasks:
             raise NotFound(task_id)
         return snapshot
 
+    async def owner(self, task_id: str) -> str:
+        if task_id not in self._rows:
+            raise NotFound(task_id)
+        return self._rows[task_id][0]
+
     def add(self, user_id: str) -> str:
         """A task that waits for its turn."""
         task_id = new_id("task")
