@@ -38,7 +38,7 @@ IdempotencyHeader = Annotated[str | None, Depends(idempotency_header)]
 
 
 def idempotency_of(
-    caller: Caller | None, key: str | None, route: str, body: BaseModel, images: bytes = b""
+    caller: Caller | None, key: str | None, route: str, body: BaseModel | None = None, images: bytes = b""
 ) -> IdempotencyKey | None:
     """Keys are per caller; for an anonymous one nothing is kept that could be answered again.
 
@@ -48,4 +48,5 @@ def idempotency_of(
         return None
     if caller is None:
         raise ValidationFailed([FieldProblem("Idempotency-Key", "needs_account")])
-    return IdempotencyKey.of(caller.user_id, key, route, body.model_dump_json().encode() + images)
+    asked = "" if body is None else body.model_dump_json()
+    return IdempotencyKey.of(caller.user_id, key, route, asked.encode() + images)

@@ -30,8 +30,9 @@ from services.accounts.models import Caller
 from services.container import Container
 from services.generation.models import CAPABILITIES, GenerationCommand
 from services.generation.sizes import meant_by
+from services.idempotency import Conflict, IdempotencyMismatch
 from services.tasks.errors import NoCallback, ReferencesGone, WrongState
-from services.tasks.models import Submitted
+from services.tasks.models import Submitted, Task
 from services.tasks.streams import TooManyStreams
 
 KIND = "generate"
@@ -85,6 +86,10 @@ async def execute_generation(
     pages = services.task_streams.watch_accepted(caller.user_id, task.id, last_event_id, accepted_notice(started, task))
     headers = {"Location": started.poll_url, TASK_ID: task.id, **replay_headers(submitted)}
     return await event_stream(task.id, pages, headers)
+
+
+async def _in_detail(request: Request, task: Task, services: Container, base_url: str) -> TaskDetailRead:
+    return TaskDetailRead.with_webhook(task, await services.task_webhooks.of(task), view_of(request, base_url))
 
 
 async def _submitted(
@@ -152,8 +157,7 @@ async def read_task(
     """One of my tasks as it stands, with links to its images and the tries of its webhook."""
     began = time.perf_counter()
     task = await services.tasks.get(caller.user_id, task_id)
-    webhook = await services.task_webhooks.of(task)
-    read = TaskDetailRead.with_webhook(task, webhook, view_of(request, base_url))
+    read = await _in_detail(request, task, services, base_url)
     return Envelope(data=read, execution_time_ms=milliseconds_since(began))
 
 
@@ -174,28 +178,46 @@ async def cancel_task(
     responses=errors(*SUBMIT_ERRORS, WrongState, ReferencesGone, StorageUnavailable),
 )
 async def retry_task(
-    request: Request, task_id: str, body: RetryBody, services: Services, caller: TaskMaker, base_url: BaseUrl
+    request: Request,
+    response: Response,
+    task_id: str,
+    body: RetryBody,
+    services: Services,
+    caller: TaskMaker,
+    base_url: BaseUrl,
+    key: IdempotencyHeader,
 ) -> Envelope[TaskStartedRead]:
     """A failed or cancelled one again, of which only what is missing is made, on points that are held anew."""
     began = time.perf_counter()
     own_key = services.own_keys.of(caller) if body.api_key is None else checked_key(body.api_key.get_secret_value())
-    task = await services.image_tasks.retry(caller, task_id, own_key)
-    started = started_read(request, Submitted(task), base_url)
+    idempotency = idempotency_of(caller, key, f"tasks/{task_id}/retry", body)
+    submitted = await services.image_tasks.retry(caller, task_id, own_key, idempotency)
+    response.headers.update(replay_headers(submitted))
+    started = started_read(request, submitted, base_url)
     return Envelope(data=started, execution_time_ms=milliseconds_since(began))
 
 
 @router.post(
-    "/tasks/{task_id}/redeliver", responses=errors(Unauthorized, NotFound, RateLimited, WrongState, NoCallback)
+    "/tasks/{task_id}/redeliver",
+    responses=errors(Unauthorized, NotFound, RateLimited, WrongState, NoCallback, Conflict, IdempotencyMismatch),
 )
 async def redeliver_task(
-    request: Request, task_id: str, services: Services, caller: TaskMaker, base_url: BaseUrl
+    request: Request,
+    response: Response,
+    task_id: str,
+    services: Services,
+    caller: TaskMaker,
+    base_url: BaseUrl,
+    key: IdempotencyHeader,
 ) -> Envelope[TaskDetailRead]:
     """Tell once more how a task has ended, at once: the same message, and its whole schedule again if that fails."""
     began = time.perf_counter()
-    task = await services.task_webhooks.redeliver(caller.user_id, task_id)
-    webhook = await services.task_webhooks.of(task)
-    read = TaskDetailRead.with_webhook(task, webhook, view_of(request, base_url))
-    return Envelope(data=read, execution_time_ms=milliseconds_since(began))
+    idempotency = idempotency_of(caller, key, f"tasks/{task_id}/redeliver")
+    submitted = await services.task_webhooks.redeliver(caller.user_id, task_id, idempotency)
+    response.headers.update(replay_headers(submitted))
+    return Envelope(
+        data=await _in_detail(request, submitted.task, services, base_url), execution_time_ms=milliseconds_since(began)
+    )
 
 
 @router.delete(

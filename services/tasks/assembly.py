@@ -108,6 +108,7 @@ def assemble_tasks(settings: Settings, given: TaskNeighbours) -> Tasks:
             given.quota,
             references,
             given.webhooks,
+            given.idempotency,
             guest_kept_ms=settings.storage.guest_retention_hours * 3600 * 1000,
         ),
         events=events,
@@ -118,6 +119,12 @@ def assemble_tasks(settings: Settings, given: TaskNeighbours) -> Tasks:
         retention=TaskRetention(given.database, service, references, given.metrics),
         operations=TaskOperations(given.database, queue),
         webhooks=TaskWebhooks(
-            given.database, service, given.webhooks, given.vault, given.links, settings.server.base_url
+            given.database,
+            service,
+            given.webhooks,
+            given.idempotency,
+            given.vault,
+            given.links,
+            settings.server.base_url,
         ),
     )

@@ -10,6 +10,7 @@ from services.accounts.models import Caller
 from services.generation.drafts import quota_identity
 from services.generation.models import Accepted, GenerationCommand
 from services.generation.service import GenerationService
+from services.idempotency import Call, IdempotencyKey, IdempotencyService
 from services.providers.errors import ApiKeyRequired
 from services.quota.models import Reservation, mode_key
 from services.quota.task_quota import TaskQuota
@@ -32,6 +33,7 @@ class ImageTasks:
         quota: TaskQuota,
         references: TaskReferences,
         webhooks: WebhookService,
+        idempotency: IdempotencyService,
         *,
         guest_kept_ms: Milliseconds,
     ) -> None:
@@ -40,6 +42,7 @@ class ImageTasks:
         self._quota = quota
         self._references = references
         self._webhooks = webhooks
+        self._idempotency = idempotency
         self._guest_kept_ms = guest_kept_ms
 
     async def submit(
@@ -84,12 +87,24 @@ class ImageTasks:
             for reference in command.references:
                 reference.remove()
 
-    async def retry(self, caller: Caller, task_id: str, own_key: SecretStr | None) -> Task:
-        """A new round of a failed or cancelled task, of the images that are missing, on points that are held anew.
+    async def retry(
+        self, caller: Caller, task_id: str, own_key: SecretStr | None, key: IdempotencyKey | None
+    ) -> Submitted:
+        """A new round of a failed or cancelled task, of the images that are missing, on points that are held anew; once
+        under one Idempotency-Key.
 
         Raises NotFound, WrongState, ReferencesGone, ApiKeyRequired for a task on the caller's own key without one, and
         what `submit` does.
         """
+        if key is None:
+            return Submitted(await self._retried(caller, task_id, own_key))
+        async with self._idempotency.claim(key) as call:
+            task = await self._tasks.get(caller.user_id, task_id)
+            if call.state == "done" or (call.state == "resumed" and _goes_on_since(task, call)):
+                return Submitted(task, replayed=True)
+            return Submitted(await self._retried(caller, task_id, own_key))
+
+    async def _retried(self, caller: Caller, task_id: str, own_key: SecretStr | None) -> Task:
         task = await self._tasks.ended(caller.user_id, task_id)
         order = ImageOrder.on(task)
         if order.references and (not task.reference_count or (task.completed_at or 0) < now_ms() - KEPT_MS):
@@ -133,3 +148,8 @@ class ImageTasks:
         except AppError:
             await self._quota.release(reservation)
             raise
+
+
+def _goes_on_since(task: Task, call: Call) -> bool:
+    """Whether a call that broke off had begun the new round: none has ended before it, or one after it."""
+    return task.completed_at is None or task.completed_at >= call.started_at

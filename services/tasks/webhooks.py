@@ -10,9 +10,10 @@ from core.clock import DAY_MS, now_ms
 from core.errors import JsonValue
 from core.security import Vault
 from services.history.links import LinkService
+from services.idempotency import IdempotencyKey, IdempotencyService
 from services.tasks import store
 from services.tasks.errors import NoCallback, WrongState
-from services.tasks.models import ItemResult, Task, TaskError
+from services.tasks.models import ItemResult, Submitted, Task, TaskError
 from services.tasks.runner import vault_context
 from services.tasks.service import TaskService
 from services.webhooks.models import Delivery, SecretGone, Told, WebhookMessage, WebhookTarget
@@ -48,6 +49,7 @@ class TaskWebhooks:
         database: Database,
         tasks: TaskService,
         webhooks: WebhookService,
+        idempotency: IdempotencyService,
         vault: Vault,
         links: LinkService,
         base_url: str,
@@ -55,6 +57,7 @@ class TaskWebhooks:
         self._database = database
         self._tasks = tasks
         self._webhooks = webhooks
+        self._idempotency = idempotency
         self._vault = vault
         self._links = links
         self._base_url = base_url
@@ -67,11 +70,20 @@ class TaskWebhooks:
         current = next((delivery for delivery in deliveries if delivery.round == task.round), None)
         return TaskWebhook(task.callback_url, current, tuple(deliveries))
 
-    async def redeliver(self, user_id: str, task_id: str) -> Task:
-        """Tell once more how a task has ended: at once, and by the whole schedule again if that fails.
+    async def redeliver(self, user_id: str, task_id: str, key: IdempotencyKey | None) -> Submitted:
+        """Tell once more how a task has ended: at once, and by the whole schedule again if that fails; once under one
+        Idempotency-Key, unless a process dies over it.
 
-        Raises NotFound, WrongState for one that goes on, and NoCallback.
+        Raises NotFound, WrongState for one that goes on, NoCallback, Conflict and IdempotencyMismatch.
         """
+        if key is None:
+            return Submitted(await self._redelivered(user_id, task_id))
+        async with self._idempotency.claim(key) as call:
+            if call.state == "done":
+                return Submitted(await self._tasks.get(user_id, task_id), replayed=True)
+            return Submitted(await self._redelivered(user_id, task_id))
+
+    async def _redelivered(self, user_id: str, task_id: str) -> Task:
         task = await self._tasks.get(user_id, task_id)
         if not task.has_ended:
             raise WrongState(task.status)
