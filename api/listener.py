@@ -7,6 +7,7 @@ started again would wait for that while others are free.
 """
 
 import asyncio
+import contextlib
 import socket
 from collections.abc import Callable
 
@@ -56,18 +57,20 @@ class PoliteListener:
 
     def _take(self, most: int) -> None:
         try:
-            for _ in range(most):
-                connection, _ = self._socket.accept()
-                opening = self._loop.create_task(self._open(connection))
-                self._opening.add(opening)
-                opening.add_done_callback(self._opening.discard)
-        except (BlockingIOError, InterruptedError, ConnectionAbortedError):
-            pass  # another process was faster, or whoever asked has gone
+            # Another process may be faster, and whoever asks may have gone.
+            with contextlib.suppress(BlockingIOError, InterruptedError, ConnectionAbortedError):
+                for _ in range(most):
+                    self._begin(self._socket.accept()[0])
         except OSError as error:
             log.warning("connections wait", reason=str(error))
             self._turn = self._loop.call_later(REST_SECONDS, self._take, most)
-            return
-        self._loop.add_reader(self._socket, self._asked)
+        else:
+            self._loop.add_reader(self._socket, self._asked)
+
+    def _begin(self, connection: socket.socket) -> None:
+        opening = self._loop.create_task(self._open(connection))
+        self._opening.add(opening)
+        opening.add_done_callback(self._opening.discard)
 
     async def _open(self, connection: socket.socket) -> None:
         try:

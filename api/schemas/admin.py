@@ -2,10 +2,10 @@
 
 from typing import Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
 
 from api.schemas.auth import UserRead
-from api.schemas.common import MAX_OFFSET, RequestModel, ShortText, Timestamp
+from api.schemas.common import MAX_OFFSET, PageRead, RequestModel, ShortText, Timestamp
 from core.clock import utc
 from core.paging import Page
 from services.accounts.directory import UserChange
@@ -52,19 +52,7 @@ class AccountRead(UserRead):
         )
 
 
-class AccountsRead(BaseModel):
-    items: list[AccountRead]
-    total: int = Field(description="all that fit the filter")
-    limit: int
-    offset: int
-    has_more: bool
-
+class AccountsRead(PageRead[AccountRead]):
     @classmethod
     def of(cls, page: Page[User]) -> Self:
-        return cls(
-            items=[AccountRead.of(user) for user in page.items],
-            total=page.total,
-            limit=page.limit,
-            offset=page.offset,
-            has_more=page.has_more,
-        )
+        return cls.with_items([AccountRead.of(user) for user in page.items], page)

@@ -4,7 +4,7 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from api.schemas.common import MAX_OFFSET, RequestModel, ShortText, Timestamp
+from api.schemas.common import MAX_OFFSET, PageRead, RequestModel, ShortText, Timestamp
 from api.schemas.tasks import TaskKindName
 from core.clock import Milliseconds, utc
 from core.paging import Page
@@ -88,19 +88,7 @@ def _utc(at: Milliseconds | None) -> Timestamp | None:
     return None if at is None else utc(at)
 
 
-class AdminTasksRead(BaseModel):
-    items: list[AdminTaskRead]
-    total: int = Field(description="all that fit the filter")
-    limit: int
-    offset: int
-    has_more: bool
-
+class AdminTasksRead(PageRead[AdminTaskRead]):
     @classmethod
     def of(cls, page: Page[Task]) -> Self:
-        return cls(
-            items=[AdminTaskRead.of(task) for task in page.items],
-            total=page.total,
-            limit=page.limit,
-            offset=page.offset,
-            has_more=page.has_more,
-        )
+        return cls.with_items([AdminTaskRead.of(task) for task in page.items], page)

@@ -1,10 +1,12 @@
 """What several areas share."""
 
 from datetime import datetime
-from typing import Annotated, Generic, Literal, TypeVar
+from typing import Annotated, Any, Generic, Literal, Self, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainSerializer, SecretStr, StringConstraints
 from pydantic_core import PydanticCustomError
+
+from core.paging import Page
 
 Data = TypeVar("Data")
 
@@ -33,6 +35,20 @@ class Envelope(BaseModel, Generic[Data]):
     success: Literal[True] = True
     data: Data
     execution_time_ms: int = Field(description="milliseconds from request to answer")
+
+
+class PageRead(BaseModel, Generic[Data]):
+    """A page of a list."""
+
+    items: list[Data]
+    total: int = Field(description="all that fit the filter")
+    limit: int
+    offset: int
+    has_more: bool
+
+    @classmethod
+    def with_items(cls, items: list[Data], page: Page[Any]) -> Self:
+        return cls(items=items, total=page.total, limit=page.limit, offset=page.offset, has_more=page.has_more)
 
 
 def _no_nul(value: str) -> str:

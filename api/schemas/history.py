@@ -9,7 +9,7 @@ import orjson
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from api.schemas.common import MAX_OFFSET, RequestModel, ShortText, Timestamp
+from api.schemas.common import MAX_OFFSET, PageRead, RequestModel, ShortText, Timestamp
 from core.clock import from_datetime, rfc3339
 from core.paging import Page
 from services.history.links import LinkService
@@ -129,13 +129,7 @@ class ImageDetailRead(ImageRead):
         return cls.model_validate(_fields(image, links, base_url, links.expires_at(now)) | long_texts)
 
 
-class HistoryRead(BaseModel):
-    items: list[ImageRead]
-    total: int = Field(description="all that fit the filter")
-    limit: int
-    offset: int
-    has_more: bool
-
+class HistoryRead(PageRead[ImageRead]):
     @staticmethod
     def json_of(page: Page[ListedImage], links: LinkService, base_url: str, now: int) -> bytes:
         """The body of a page. It is asked for more than anything else, so no model is built only to be taken apart."""

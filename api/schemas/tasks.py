@@ -7,7 +7,7 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from api.schemas.common import MAX_OFFSET, PlainText, Prompt, RequestModel, SecretText, ShortText, Timestamp
+from api.schemas.common import MAX_OFFSET, PageRead, PlainText, Prompt, RequestModel, SecretText, ShortText, Timestamp
 from api.schemas.errors import ErrorBody
 from api.schemas.generate import MAX_SEED
 from api.schemas.webhooks import WebhookRead
@@ -234,22 +234,10 @@ class TaskDetailRead(TaskRead):
         return read
 
 
-class TasksRead(BaseModel):
-    items: list[TaskRead]
-    total: int
-    limit: int
-    offset: int
-    has_more: bool
-
+class TasksRead(PageRead[TaskRead]):
     @classmethod
     def of(cls, page: Page[Task], view: View) -> Self:
-        return cls(
-            items=[TaskRead.of(task, view) for task in page.items],
-            total=page.total,
-            limit=page.limit,
-            offset=page.offset,
-            has_more=page.has_more,
-        )
+        return cls.with_items([TaskRead.of(task, view) for task in page.items], page)
 
 
 class TaskStartedRead(BaseModel):

@@ -49,11 +49,15 @@ class Putter:
             raise Elsewhere
         if not HTTPStatus.OK <= status < HTTPStatus.MULTIPLE_CHOICES:
             found = _CODE.search(content)
-            code = found[1].decode() if found else ""
             raise ClientError(
-                {"Error": {"Code": code}, "ResponseMetadata": {"HTTPStatusCode": status}},  # type: ignore[typeddict-item]
+                {
+                    "Error": {"Code": found[1].decode() if found else "", "Message": ""},
+                    "ResponseMetadata": {
+                        "RequestId": "", "HostId": "", "HTTPStatusCode": status, "HTTPHeaders": {}, "RetryAttempts": 0,
+                    },
+                },
                 "PutObject",
-            )
+            )  # fmt: skip
         if "etag" not in answer.headers:
             # An answer that was cut off inside its head looks like one with fewer headers.
             raise ProtocolError("the answer names no object")

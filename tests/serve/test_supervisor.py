@@ -1,5 +1,6 @@
 """The supervisor over real processes: a small leader program, and children that write down what happens to them."""
 
+import contextlib
 import json
 import os
 import signal
@@ -117,6 +118,13 @@ class Tree:
         lines = self._diary.read_text(encoding="utf-8").splitlines()
         return [int(line.rpartition(" ")[2]) for line in lines if line.startswith(f"{entry} ")]
 
+    def clear_away(self) -> None:
+        """End what does not end by itself: children that heed no signal but this one."""
+        for what in ("start", "grandchild"):
+            for pid in self.pids(what):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+
     def started(self, *names: str) -> bool:
         return eventually(lambda: all(self.pids(f"start {name}") for name in names))
 
@@ -128,6 +136,7 @@ def tree(tmp_path: Path) -> Iterator[Tree]:
     if tree.leader is not None and tree.leader.poll() is None:
         tree.leader.kill()
         tree.leader.wait()
+    tree.clear_away()
 
 
 def test_children_start_in_order_and_stop_in_reverse(tree: Tree, tmp_path: Path) -> None:
