@@ -13,7 +13,7 @@ from fastapi import Cookie, Depends, Header, Request, Response
 from api.dependencies import Services
 from api.schemas.auth import TokensRead
 from core.errors import FieldProblem, Forbidden, Unauthorized, ValidationFailed
-from core.settings import ServerSettings
+from core.setting_groups import ServerSettings
 from services.accounts.models import SESSION_TTL_SECONDS, Tokens
 
 TokenCarrier = Literal["body", "cookie"]

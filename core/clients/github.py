@@ -13,7 +13,7 @@ from urllib.parse import urlencode
 
 import httpx
 
-from core.settings import AccountSettings
+from core.setting_groups import AccountSettings
 
 SCOPE = "read:user user:email"
 CONNECT_SECONDS = 5.0

@@ -18,7 +18,7 @@ from core.failpoints import FailPoints
 from core.ids import derived_id, new_id
 from core.logging import get_logger
 from core.metrics import Metrics
-from core.settings import StorageSettings
+from core.setting_groups import StorageSettings
 from services.generation.delivery import ImageKeeper, LeftBehind
 from services.generation.drafts import draft_of, image_id_of, is_metered, quota_identity, stem_of_call
 from services.generation.errors import ImagePending

@@ -18,7 +18,7 @@ from core.errors import AppError
 from core.failpoints import FailPoints
 from core.logging import get_logger
 from core.metrics import Metrics
-from core.settings import StorageSettings
+from core.setting_groups import StorageSettings
 from services.history import due, trash
 from services.history.clearing import Clearings
 from services.history.removal import REMOVE_BATCH, Removal, Remover

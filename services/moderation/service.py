@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from core.clock import Milliseconds
 from core.ids import new_id
-from core.settings import ModerationSettings
+from core.setting_groups import ModerationSettings
 from services.moderation.audit import AuditLog
 from services.moderation.errors import ContentBlocked
 from services.moderation.keywords import KeywordSource

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from core.clock import Milliseconds, rfc3339
 from core.errors import JsonValue
-from core.settings import QuotaSettings
+from core.setting_groups import QuotaSettings
 
 UNMETERED = "unmetered"
 FORGOTTEN_USER = "forgotten"  # whose charges are of somebody who has left

@@ -11,7 +11,7 @@ from core.clock import Milliseconds, next_utc_day, now_ms, utc_day
 from core.errors import DependencyUnavailable
 from core.logging import get_logger
 from core.metrics import Metrics
-from core.settings import QuotaSettings
+from core.setting_groups import QuotaSettings
 from services.quota import holds, ledger
 from services.quota.errors import Cooldown, QuotaExceeded
 from services.quota.models import (

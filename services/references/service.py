@@ -11,7 +11,7 @@ from PIL import Image as Pixels
 
 from core.errors import FieldProblem
 from core.pictures import BROKEN_PICTURE
-from core.settings import StorageSettings
+from core.setting_groups import StorageSettings
 from services.references import gif, jpeg, png, webp
 from services.references.errors import UnsupportedImage
 from services.references.models import Limits, ReferenceImage, Shape

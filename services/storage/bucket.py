@@ -10,7 +10,8 @@ from core.clients.s3_errors import BucketUnavailable
 from core.clients.s3_models import S3Access
 from core.logging import get_logger
 from core.security import KeyRing
-from core.settings import SettingsError, StorageSettings
+from core.setting_groups import StorageSettings
+from core.settings import SettingsError
 from services.storage.owner import BucketOwner, ForeignBucket, installation_ids
 from services.storage.s3 import Buckets, S3Storage
 

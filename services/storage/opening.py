@@ -7,7 +7,7 @@ from pathlib import Path
 from types import ModuleType
 
 from core.security import KeyRing
-from core.settings import StorageSettings
+from core.setting_groups import StorageSettings
 from services.storage.base import Storage
 from services.storage.copies import CopyingStorage
 from services.storage.local import LocalStorage

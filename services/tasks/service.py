@@ -16,7 +16,7 @@ from core.errors import InternalError, NotFound
 from core.ids import derived_id, new_id
 from core.paging import Page
 from core.security import Vault
-from core.settings import QuotaSettings, ServerSettings, TaskSettings
+from core.setting_groups import QuotaSettings, ServerSettings, TaskSettings
 from services.idempotency import IdempotencyKey, IdempotencyService
 from services.quota.models import Reservation
 from services.tasks import store, transitions

@@ -12,7 +12,7 @@ from structlog.testing import capture_logs
 
 from core.clock import Milliseconds, from_datetime
 from core.errors import StorageUnavailable
-from core.settings import ModerationSettings
+from core.setting_groups import ModerationSettings
 from services.moderation.errors import ContentBlocked
 from services.moderation.models import Decision, LayerResult, ModerationCheck, ModerationContext
 from services.moderation.service import ModerationService
