@@ -2,7 +2,6 @@
 
 import argparse
 import asyncio
-import gc
 import os
 import socket
 import sys
@@ -14,6 +13,7 @@ from setproctitle import setproctitle
 from api.head_limit import HeadLimit
 from api.main import create_app
 from api.server import ApiServer
+from core.collector import start_collector
 from core.logging import configure_logging
 from core.metrics import Metrics
 from core.settings import SettingsError, load_settings
@@ -65,9 +65,7 @@ def main() -> int:
     # uvicorn's own `fd` takes every socket for a Unix one: then there is no client address, and answers wait 40 ms for
     # the client's acknowledgement.
     inherited = None if arguments.fd is None else [socket.socket(fileno=arguments.fd)]
-    # What stands by now stays: the collector need not look at it again and again.
-    gc.freeze()
-    gc.enable()
+    start_collector()
     api_server = ApiServer(config, app, is_alone=server.web_concurrency == 1)
     api_server.run(sockets=inherited)
     return 0 if api_server.started else START_FAILURE

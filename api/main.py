@@ -92,6 +92,8 @@ def create_app(settings: Settings, metrics: Metrics, *, body_seconds: float = BO
             area.router
             for area in (
                 generate,
+                tasks,
+                task_events,
                 batch,
                 history,
                 images,
@@ -100,8 +102,6 @@ def create_app(settings: Settings, metrics: Metrics, *, body_seconds: float = BO
                 sign_in,
                 account,
                 service_keys,
-                tasks,
-                task_events,
                 admin,
                 system,
             )

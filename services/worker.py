@@ -5,7 +5,6 @@ run more than once.
 """
 
 import asyncio
-import gc
 import os
 import signal
 import sys
@@ -20,6 +19,7 @@ from redis.exceptions import RedisError
 from setproctitle import setproctitle
 
 from core.clients.redis import RedisKey, open_pool
+from core.collector import start_collector
 from core.logging import configure_logging, get_logger
 from core.metrics import Metrics
 from core.settings import Settings, SettingsError, load_settings
@@ -147,8 +147,7 @@ def main() -> int:
     try:
         settings = load_settings()
         configure_logging(settings)
-        gc.freeze()
-        gc.enable()
+        start_collector()
         uvloop.run(run(settings, Metrics(Path(shared) if shared else None)))
     except (SettingsError, CatalogError) as error:
         sys.stderr.write(f"{error}\n")

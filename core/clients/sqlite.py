@@ -23,7 +23,7 @@ READERS = 4
 BUSY_TIMEOUT_SECONDS = 10
 # Between looks whether it is a writer's turn.
 FIRST_PAUSE_SECONDS = 0.0003
-LONGEST_PAUSE_SECONDS = 0.005
+LONGEST_PAUSE_SECONDS = 0.001
 # Of SQLite's virtual machine, at least this and at most twice as many: a page of history needs some 3,000, and 20,000
 # take about a quarter of a millisecond.
 INLINE_INSTRUCTIONS = 20_000

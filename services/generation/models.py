@@ -54,11 +54,14 @@ class GenerationCommand:
 
 @dataclass(frozen=True)
 class Share:
-    """One image of a task, made on what the whole task holds. `call`: the image's own, the same at each try."""
+    """One image of a task, made on what the whole task holds. `call`: its own, the same at each try; `is_first`:
+    nobody can have tried before.
+    """
 
     task_id: str
     call: Call
     reservation: Reservation
+    is_first: bool
 
 
 @dataclass(frozen=True)

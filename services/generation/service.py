@@ -194,7 +194,7 @@ class GenerationService:
             return await self._checked(work, still_wanted)
 
     async def _share(self, command: GenerationCommand, share: Share) -> Image:
-        made = await self.find_share(command, share)
+        made = None if share.is_first else await self.find_share(command, share)
         if made is not None:
             return made
         caller = command.caller

@@ -102,7 +102,8 @@ def typical_seconds(task: Task) -> float:
 def share_of(task: Task, index: int) -> Share:
     """One image of a task: what it is called follows from the task and its index, at each try and in each round."""
     assert task.reservation is not None, "a task that makes images holds something, if only its place"
-    return Share(task.id, Call(derived_id("call", task.id, index), task.created_at), task.reservation)
+    call = Call(derived_id("call", task.id, index), task.created_at)
+    return Share(task.id, call, task.reservation, is_first=task.attempts == 1)
 
 
 def made(index: int, image: Image) -> ItemResult:
