@@ -4,7 +4,6 @@ The API and the worker open the same container.
 """
 
 import asyncio
-import gc
 from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -155,8 +154,6 @@ async def prove_parts(settings: Settings) -> None:
     if settings.storage.r2_enabled:
         settings.storage.data_dir.mkdir(parents=True, exist_ok=True)
         await prove_bucket(settings.storage, _key_ring(settings))
-        # The client that asked holds 13 MB in cycles, and a start has the collector off.
-        gc.collect()
 
 
 @asynccontextmanager

@@ -1,4 +1,4 @@
-"""An S3 client for the event loop: boto3 in threads of its own, with a limit to how long an operation may take.
+"""An S3 client for the event loop: requests in threads of its own, with a limit to how long an operation may take.
 
 What the bucket answers becomes one of three exceptions: KeyMissing, KeyTaken, and BucketUnavailable for all that is
 broken (core/clients/s3_errors.py).
@@ -6,8 +6,10 @@ broken (core/clients/s3_errors.py).
 
 import asyncio
 import contextlib
+import importlib
 import random
 import re
+import threading
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -15,18 +17,13 @@ from pathlib import Path
 from typing import IO, Any, TypeVar
 from urllib.parse import urlsplit
 
-from boto3.session import Session
-from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
-from botocore.parsers import ResponseParserError
-from botocore.response import StreamingBody
 from urllib3.exceptions import HTTPError, ProtocolError
 
-from core.clients.s3_batch import check_by_md5, delete_batch
-from core.clients.s3_descriptions import session_for_s3
+from core.clients.s3_batch import delete_batch
 from core.clients.s3_errors import BucketUnavailable, KeyMissing, KeyTaken, explained
 from core.clients.s3_models import PutOptions, S3Access, S3Object
-from core.clients.s3_put import Elsewhere, Putter
+from core.clients.s3_signed import Elsewhere, SignedRequests
 from core.clients.s3_transport import CURRENT_WATCH, Transport, Watch
 
 Result = TypeVar("Result")
@@ -53,37 +50,20 @@ _NO_BATCHES = {400, 405, 411, 501}
 # s3.eu-west-1.amazonaws.com, s3.us-west-004.backblazeb2.com; most others take any region.
 _REGION = re.compile(r"s3[.-]([a-z]+-[a-z0-9-]+)\.")
 
-_CONFIG = Config(
-    signature_version="s3v4",
-    # Checksums over what TLS protects anyway are more than half of a put's processor time.
-    request_checksum_calculation="when_required",
-    response_checksum_validation="when_required",
-    s3={"addressing_style": "path", "payload_signing_enabled": False},
-    # The retries are ours, so that a pause holds no thread and all tries together have their limit.
-    retries={"mode": "standard", "total_max_attempts": 1},
-    parameter_validation=False,
-)
-
 
 class S3Client:
-    """Raises ValueError or BotoCoreError for an endpoint that is no address."""
+    """Raises ValueError for an endpoint that is no address."""
 
     def __init__(self, access: S3Access) -> None:
+        address = urlsplit(access.endpoint_url)
+        if address.scheme not in {"http", "https"} or not address.hostname:
+            raise ValueError(f"Invalid endpoint: {access.endpoint_url}")
         self._transport = Transport(
             access.endpoint_url, connections=THREADS, connect_seconds=CONNECT_SECONDS, read_seconds=READ_SECONDS
         )
-        region = _region(access.endpoint_url)
-        self._s3 = Session(botocore_session=session_for_s3()).client(
-            "s3",
-            endpoint_url=access.endpoint_url,
-            aws_access_key_id=access.access_key_id.get_secret_value(),
-            aws_secret_access_key=access.secret_access_key.get_secret_value(),
-            region_name=region,
-            config=_CONFIG,
-        )
-        self._putter: Putter | None = Putter(access, region, _CONFIG, self._transport)
-        self._s3.meta.events.register("before-send.s3", self._transport.send)  # type: ignore[arg-type]
-        check_by_md5(self._s3)
+        region = _region(address.hostname)
+        self._signed: SignedRequests | None = SignedRequests(access, region, self._transport)
+        self._boto = _Boto(access, region, self._transport)
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="s3")
 
     async def close(self) -> None:
@@ -108,9 +88,10 @@ class S3Client:
         """The whole object. Raises KeyMissing."""
 
         def download() -> bytes:
-            answer = self._s3.get_object(Bucket=bucket, Key=key)
+            answer = self._ask("get_object", {"Bucket": bucket, "Key": key})
             _check_whole(answer, "ContentLength", "LastModified")
-            with contextlib.closing(answer["Body"]) as body:
+            body: IO[bytes] = answer["Body"]
+            with contextlib.closing(body):
                 return body.read()
 
         return await self._attempts(f"get {bucket}/{key}", WHOLE_SECONDS, download)
@@ -144,7 +125,7 @@ class S3Client:
         """Raises KeyMissing."""
 
         def look() -> Any:
-            answer = self._s3.head_object(Bucket=bucket, Key=key)
+            answer = self._ask("head_object", {"Bucket": bucket, "Key": key})
             _check_whole(answer, "ContentLength", "LastModified")
             return answer
 
@@ -161,7 +142,9 @@ class S3Client:
         """An object that is not there is fine."""
         with contextlib.suppress(KeyMissing):
             await self._attempts(
-                f"delete {bucket}/{key}", SMALL_SECONDS, lambda: self._s3.delete_object(Bucket=bucket, Key=key)
+                f"delete {bucket}/{key}",
+                SMALL_SECONDS,
+                partial(self._ask, "delete_object", {"Bucket": bucket, "Key": key}),
             )
 
     async def delete_many(self, bucket: str, keys: Sequence[str]) -> dict[str, str]:
@@ -171,7 +154,7 @@ class S3Client:
             some = keys[start : start + DELETE_PAGE]
             what = f"delete {len(some)} of {bucket}"
             try:
-                left |= await self._attempts(what, BATCH_SECONDS, partial(delete_batch, self._s3, bucket, some))
+                left |= await self._attempts(what, BATCH_SECONDS, partial(delete_batch, self._boto.ask, bucket, some))
             except BucketUnavailable as error:
                 if error.http_status not in _NO_BATCHES:
                     raise
@@ -196,16 +179,21 @@ class S3Client:
         await self._attempts(f"probe {bucket}", SMALL_SECONDS, partial(self._page, {"Bucket": bucket, "MaxKeys": 1}))
 
     def _put(self, bucket: str, key: str, body: bytes | IO[bytes], options: PutOptions) -> None:
-        if self._putter is not None:
+        self._ask("put_object", {"Bucket": bucket, "Key": key, "Body": body} | options.parameters())
+
+    def _ask(self, operation: str, parameters: Mapping[str, Any]) -> Mapping[str, Any]:
+        """An operation of boto3 with its parameters, in a thread."""
+        if self._signed is not None:
             try:
-                self._putter.put(bucket, key, body, options)
-                return
+                return self._signed.ask(operation, parameters)
             except Elsewhere:
+                body = parameters.get("Body", b"")
                 if not isinstance(body, bytes):
                     body.seek(0)
-        self._s3.put_object(Bucket=bucket, Key=key, Body=body, **options.parameters())
+        answer = self._boto.ask(operation, parameters)
         # It has found the bucket, which will be there the next time as well.
-        self._putter = None
+        self._signed = None
+        return answer
 
     async def _delete_each(self, bucket: str, keys: Sequence[str]) -> dict[str, str]:
         left = dict[str, str]()
@@ -223,13 +211,13 @@ class S3Client:
         return left
 
     def _page(self, where: Mapping[str, Any]) -> Any:
-        page = self._s3.list_objects_v2(**where)
+        page = self._ask("list_objects_v2", where)
         _check_whole(page, "IsTruncated")
         return page
 
     async def _open(
         self, what: str, bucket: str, key: str, start: int, end: int | None, etag: str
-    ) -> tuple[StreamingBody, Watch, str] | None:
+    ) -> tuple[IO[bytes], Watch, str] | None:
         """The body from `start` on, what ends its connection, the object's tag; None when the object ends before."""
         parameters: dict[str, Any] = {"Bucket": bucket, "Key": key}
         if start or end is not None:
@@ -237,8 +225,8 @@ class S3Client:
         if etag:
             parameters["IfMatch"] = etag
 
-        def open_body() -> tuple[StreamingBody, Watch, str]:
-            answer = self._s3.get_object(**parameters)
+        def open_body() -> tuple[IO[bytes], Watch, str]:
+            answer = self._ask("get_object", parameters)
             _check_whole(answer, "ContentLength", "LastModified")
             return answer["Body"], CURRENT_WATCH.get(), answer.get("ETag", "")
 
@@ -283,13 +271,29 @@ class S3Client:
         except TimeoutError as error:
             watch.abort()
             raise BucketUnavailable(f"{what}: took too long", passing=True, maybe_done=True) from error
-        except (ClientError, BotoCoreError, ResponseParserError, HTTPError, OSError) as error:
+        except (ClientError, BotoCoreError, HTTPError, OSError) as error:
             raise explained(what, error) from error
 
 
-def _region(endpoint: str) -> str:
-    found = _REGION.match(urlsplit(endpoint).hostname or "")
+def _region(host: str) -> str:
+    found = _REGION.match(host)
     return found[1] if found else "auto"
+
+
+class _Boto:
+    """boto3, loaded when it is needed: by most processes never."""
+
+    def __init__(self, access: S3Access, region: str, transport: Transport) -> None:
+        self._arguments = access, region, transport
+        self._lock = threading.Lock()
+        self._client: Any = None
+
+    def ask(self, operation: str, parameters: Mapping[str, Any]) -> Mapping[str, Any]:
+        with self._lock:
+            if self._client is None:
+                self._client = importlib.import_module("core.clients.s3_boto").BotoClient(*self._arguments)
+        answer: Mapping[str, Any] = self._client.ask(operation, parameters)
+        return answer
 
 
 def _check_whole(answer: Mapping[str, Any], *names: str) -> None:

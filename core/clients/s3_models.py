@@ -45,11 +45,3 @@ class PutOptions:
         return {"ContentType": self.content_type} | {
             name: value for name, value in optional.items() if value is not None
         }
-
-    def headers(self) -> dict[str, str]:
-        optional = {"Cache-Control": self.cache_control, "If-None-Match": "*" if self.only_new else None}
-        return (
-            {"Content-Type": self.content_type}
-            | {name: value for name, value in optional.items() if value is not None}
-            | {f"x-amz-meta-{name}": value for name, value in (self.metadata or {}).items()}
-        )

@@ -2,7 +2,6 @@
 
 import asyncio
 
-from botocore.exceptions import BotoCoreError
 from pydantic import SecretStr
 
 from core.clients.s3 import S3Client
@@ -30,7 +29,7 @@ def open_client(settings: StorageSettings) -> S3Client:
     )
     try:
         return S3Client(access)
-    except (BotoCoreError, ValueError) as error:
+    except ValueError as error:
         raise SettingsError([f"R2_ENDPOINT_URL: {error}"]) from error
 
 

@@ -39,5 +39,5 @@ async def prove_bucket(settings: StorageSettings, keys: KeyRing) -> None:
 
 
 def _bucket() -> ModuleType:
-    # boto3 takes 0.07 s and 10 MB of each process to import, which an installation without a bucket need not pay.
+    # botocore's signer takes 5 MB of each process, which an installation without a bucket need not pay.
     return importlib.import_module("services.storage.bucket")

@@ -8,7 +8,7 @@ import pytest
 from pydantic import SecretStr
 
 from core.clients.s3 import S3Client
-from core.clients.s3_models import S3Access
+from core.clients.s3_models import PutOptions, S3Access
 from core.errors import StorageUnavailable
 from services.storage.base import Storage
 from services.storage.owner import OWNER_KEY, BucketOwner
@@ -103,3 +103,18 @@ async def test_names_that_are_no_keys_of_ours_are_not_listed(moto: BucketServer,
     storage = open_storage(moto_client, bucket, bucket)
     await storage.check()
     assert await listed(storage, "") == ["a/b"]
+
+
+@pytest.mark.parametrize("server", ["moto", "rclone"])
+async def test_a_key_is_listed_and_read_as_it_was_put(server: str, request: pytest.FixtureRequest) -> None:
+    client: S3Client = request.getfixturevalue(f"{server}_client")
+    bucket: str = request.getfixturevalue(server).new_bucket()
+    keys = sorted(["a b+c%2Bd", "q?x=1&y", "~tilde-_.", "ü/图", "quote\"'<&>"], key=str.encode)
+    for key in keys:
+        await client.put(bucket, key, key.encode(), PutOptions("text/plain"))
+    assert [found.key async for found in client.list(bucket, "")] == keys
+    assert [found.key async for found in client.list(bucket, "a b+")] == ["a b+c%2Bd"]
+    assert [await client.get(bucket, key) for key in keys] == [key.encode() for key in keys]
+    for key in keys:
+        await client.delete(bucket, key)
+    assert [found.key async for found in client.list(bucket, "")] == []

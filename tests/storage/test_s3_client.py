@@ -161,6 +161,24 @@ async def test_an_answer_that_is_cut_off_in_its_head_is_no_empty_object(moto: Bu
     for use in (client.get(bucket, KEY), client.head(bucket, KEY), joined(client.stream(bucket, KEY, 0, None))):
         with pytest.raises(BucketUnavailable, match="cut off"):
             await use
-    with pytest.raises(BucketUnavailable, match="cut off"):
+    with pytest.raises(BucketUnavailable, match="no list"):
         _ = [found async for found in client.list(bucket, "")]
+    await client.close()
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "<html>sign in</html>",
+        "<ListBucketResult><IsTruncated>false</IsTruncated><Contents><Key>a</Key></Contents></ListBucketResult>",
+        "<ListBucketResult><IsTruncated>false</IsTruncated><Contents><Key>a</Key><Size>much</Size>"
+        "<LastModified>2026-01-01T00:00:00Z</LastModified></Contents></ListBucketResult>",
+        "<ListBucketResult><IsTruncated>false</IsTrunc",
+    ],
+)
+async def test_what_is_no_list_is_not_taken_for_an_empty_one(moto: BucketServer, proxy: FaultProxy, body: str) -> None:
+    client = S3Client(S3Access(proxy.url, SecretStr(ACCESS_KEY_ID), SecretStr(SECRET_ACCESS_KEY)))
+    proxy.faults = [Fault("answer", status=200, body=body)]
+    with pytest.raises(BucketUnavailable, match=r"no list|cut off"):
+        _ = [found async for found in client.list(moto.new_bucket(), "")]
     await client.close()
