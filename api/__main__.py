@@ -17,7 +17,8 @@ from core.collector import start_collector
 from core.logging import configure_logging
 from core.metrics import Metrics
 from core.settings import SettingsError, load_settings
-from services.container import prove_parts, read_catalog
+from services.container import prove_parts
+from services.providers.assembly import read_catalog
 from services.providers.catalog import CatalogError
 
 PROCESS_NAME = "nbl-api"

@@ -59,6 +59,26 @@ EXPOSED_HEADERS = (
 )
 
 
+# In the order in which they are asked for most: a request is matched against one after the other.
+ROUTERS = (
+    quota.reads,
+    history.reads,
+    generate.router,
+    tasks.router,
+    task_events.router,
+    batch.router,
+    history.router,
+    images.router,
+    quota.router,
+    auth.router,
+    sign_in.router,
+    account.router,
+    service_keys.router,
+    admin.router,
+    system.router,
+)
+
+
 def create_app(settings: Settings, metrics: Metrics, *, body_seconds: float = BODY_SECONDS) -> FastAPI:
     """Build the app; its parts are opened when the server starts it. `body_seconds`: see `BodyLimit`."""
 
@@ -84,33 +104,16 @@ def create_app(settings: Settings, metrics: Metrics, *, body_seconds: float = BO
     )
     app.state.translations = Translations(settings.defaults.default_language)
     install_error_handlers(app)
-    # In the order in which they are asked for most: a request is matched against one after the other.
-    for router in (
-        quota.reads,
-        history.reads,
-        *(
-            area.router
-            for area in (
-                generate,
-                tasks,
-                task_events,
-                batch,
-                history,
-                images,
-                quota,
-                auth,
-                sign_in,
-                account,
-                service_keys,
-                admin,
-                system,
-            )
-        ),
-    ):
+    for router in ROUTERS:
         app.include_router(router)
     add_pages(app, with_docs=settings.server.shows_docs)
     describe(app)
-    # The last one added is the outermost.
+    _add_middleware(app, settings, metrics, body_seconds)
+    return app
+
+
+def _add_middleware(app: FastAPI, settings: Settings, metrics: Metrics, body_seconds: float) -> None:
+    """The last one added is the outermost."""
     app.add_middleware(BodyLimit, max_bytes=settings.server.max_request_bytes, body_seconds=body_seconds)
     app.add_middleware(DefectNet)
     if settings.server.cors_origins:
@@ -125,4 +128,3 @@ def create_app(settings: Settings, metrics: Metrics, *, body_seconds: float = BO
         )
     app.add_middleware(ResponseHeaders, public_bucket_url=settings.storage.public_bucket_url)
     app.add_middleware(RequestContext, metrics=metrics)
-    return app

@@ -1,14 +1,11 @@
 """The parts of this domain, put together for the composition root."""
 
 from collections.abc import Sequence
-from concurrent.futures import Executor
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
-from redis.asyncio import Redis
-
-from core.clients.database import Database
 from core.clients.github import GitHubClient
-from core.security import SETUP_TOKEN_FILE, AccessTokens, KeyRing, RefreshTokens, SetupToken, Vault
+from core.security import SETUP_TOKEN_FILE, AccessTokens, RefreshTokens, SetupToken, Vault
 from core.settings import Settings
 from services.accounts.departure import Departures, Forget
 from services.accounts.directory import UserDirectory
@@ -22,6 +19,7 @@ from services.accounts.service import AccountService
 from services.accounts.service_keys import ServiceKeys
 from services.accounts.sessions import SessionStore
 from services.accounts.states import StateStore
+from services.ground import Ground, open_threads
 from services.history.service import HistoryService
 from services.limits import RateLimiter
 from services.providers.service import ProviderService
@@ -29,6 +27,7 @@ from services.quota.service import QuotaService
 from services.tasks.service import TaskService
 
 ACCESS_TOKEN_SECONDS = 15 * 60
+PASSWORD_THREADS = 2
 
 
 @dataclass(frozen=True)
@@ -44,24 +43,20 @@ class Accounts:
 
 
 @dataclass(frozen=True)
-class Neighbours:
-    """What accounts rest on. `forgetters`: see `Departures`; `threads` are for passwords; `github` None: not set up."""
+class AccountNeighbours:
+    """What accounts rest on. `forgetters`: see `Departures`."""
 
-    redis: Redis
-    database: Database
-    keys: KeyRing
     limiter: RateLimiter
     history: HistoryService
     quota: QuotaService
     tasks: TaskService
     providers: ProviderService
-    threads: Executor
-    github: GitHubClient | None
     forgetters: Sequence[Forget]
 
 
-def assemble(settings: Settings, given: Neighbours) -> Accounts:
-    database, sessions = given.database, SessionStore(given.redis)
+def assemble_accounts(ground: Ground, given: AccountNeighbours, stack: AsyncExitStack) -> Accounts:
+    """`stack` closes what is opened here."""
+    settings, keys, database, sessions = ground.settings, ground.keys, ground.database, SessionStore(ground.redis)
     policy = AdminPolicy(settings.accounts.admin_logins)
     departures = Departures(
         sessions,
@@ -70,13 +65,13 @@ def assemble(settings: Settings, given: Neighbours) -> Accounts:
         given.quota,
         given.tasks,
         given.forgetters,
-        under_way_seconds=settings.server.request_timeout_seconds + settings.quota.reservation_grace_seconds,
+        under_way_seconds=ground.call_lifetime_seconds,
     )
     service = AccountService(
         sessions,
         database,
-        AccessTokens(given.keys, ACCESS_TOKEN_SECONDS),
-        RefreshTokens(given.keys),
+        AccessTokens(keys, ACCESS_TOKEN_SECONDS),
+        RefreshTokens(keys),
         given.limiter,
         policy,
         departures,
@@ -84,18 +79,29 @@ def assemble(settings: Settings, given: Neighbours) -> Accounts:
     local = LocalAccounts(
         service,
         database,
-        Passwords(given.threads),
-        SetupToken(given.keys),
+        Passwords(open_threads(stack, PASSWORD_THREADS, "passwords")),
+        SetupToken(keys),
         settings.storage.data_dir / SETUP_TOKEN_FILE,
         enabled=settings.local_accounts_enabled,
     )
+    service_keys = ServiceKeys(database)
+    stack.push_async_callback(service_keys.drain)
     return Accounts(
         service=service,
         guests=GuestSignIn(service, database, enabled=settings.accounts.guest_enabled),
-        github=GitHubSignIn(service, database, StateStore(given.redis), given.github, policy),
+        github=GitHubSignIn(service, database, StateStore(ground.redis), _github(settings, stack), policy),
         local=local,
         directory=UserDirectory(database, sessions, policy),
         departures=departures,
-        own_keys=OwnKeys(sessions, Vault(given.keys), given.providers),
-        service_keys=ServiceKeys(database),
+        own_keys=OwnKeys(sessions, Vault(keys), given.providers),
+        service_keys=service_keys,
     )
+
+
+def _github(settings: Settings, stack: AsyncExitStack) -> GitHubClient | None:
+    """None: not set up."""
+    if not settings.accounts.github_enabled:
+        return None
+    client = GitHubClient(settings.accounts)
+    stack.push_async_callback(client.close)
+    return client

@@ -1,23 +1,14 @@
 """The parts of this domain, put together for the composition root."""
 
 from collections.abc import Sequence
-from concurrent.futures import Executor
 from dataclasses import dataclass
 
-from redis.asyncio import Redis
-
-from core.clients.database import Database
-from core.clients.redis_channels import RedisChannels
-from core.failpoints import FailPoints
-from core.metrics import Metrics
 from core.security import Vault
-from core.settings import Settings
 from services.generation.service import GenerationService
+from services.ground import Ground
 from services.history.links import LinkService
 from services.idempotency import IdempotencyService
 from services.quota.task_quota import TaskQuota
-from services.storage.base import Storage
-from services.storage.spool import Spool
 from services.tasks.ends import TaskEnds
 from services.tasks.events import TaskEvents
 from services.tasks.image_kind import ImageKind
@@ -48,58 +39,50 @@ class Tasks:
 
 @dataclass(frozen=True)
 class TaskNeighbours:
-    """What tasks rest on. `threads` read and write files; `kinds` are those beside our own."""
+    """What tasks rest on. `kinds` are those beside our own."""
 
-    redis: Redis
-    channels: RedisChannels
-    database: Database
-    storage: Storage
-    spool: Spool
-    vault: Vault
     forebears: Forebears
     idempotency: IdempotencyService
     generation: GenerationService
     quota: TaskQuota
     webhooks: WebhookService
     links: LinkService
-    threads: Executor
-    metrics: Metrics
-    fail_points: FailPoints
     kinds: Sequence[TaskKind]
 
 
-def assemble_tasks(settings: Settings, given: TaskNeighbours) -> Tasks:
+def assemble_tasks(ground: Ground, given: TaskNeighbours) -> Tasks:
+    settings, database, vault = ground.settings, ground.database, Vault(ground.keys)
     share, side_by_side = settings.tasks.max_tasks_per_user, settings.tasks.batch_concurrency
-    references = TaskReferences(given.storage, given.spool, given.threads)
+    references = TaskReferences(ground.storage, ground.spool, ground.files)
     own: list[TaskKind] = [
         ImageKind(name, given.generation, references, side_by_side=side_by_side) for name in ("generate", "batch")
     ]
     kinds = {kind.name: kind for kind in (*own, *given.kinds)}
-    queue, events = TaskQueue(given.redis), TaskEvents(given.redis)
+    queue, events = TaskQueue(ground.redis), TaskEvents(ground.redis)
     ends = TaskEnds(
-        given.database,
+        database,
         queue,
         events,
         given.quota,
         kinds,
         references,
-        given.metrics,
-        given.fail_points,
+        ground.metrics,
+        ground.fail_points,
         share,
     )
     service = TaskService(
-        given.database,
+        database,
         queue,
         events,
         ends,
         given.idempotency,
-        given.vault,
+        vault,
         given.forebears,
         settings.tasks,
         settings.server,
         settings.quota,
     )
-    runner = TaskRunner(given.database, queue, given.channels, events, ends, kinds, given.vault, given.fail_points)
+    runner = TaskRunner(database, queue, ground.channels, events, ends, kinds, vault, ground.fail_points)
     return Tasks(
         service=service,
         images=ImageTasks(
@@ -113,17 +96,15 @@ def assemble_tasks(settings: Settings, given: TaskNeighbours) -> Tasks:
         ),
         events=events,
         runner=runner,
-        sweep=TaskSweep(
-            given.database, queue, ends, given.quota, given.metrics, worker_id=runner.worker_id, share=share
-        ),
-        retention=TaskRetention(given.database, service, references, given.metrics),
-        operations=TaskOperations(given.database, queue),
+        sweep=TaskSweep(database, queue, ends, given.quota, ground.metrics, worker_id=runner.worker_id, share=share),
+        retention=TaskRetention(database, service, references, ground.metrics),
+        operations=TaskOperations(database, queue),
         webhooks=TaskWebhooks(
-            given.database,
+            database,
             service,
             given.webhooks,
             given.idempotency,
-            given.vault,
+            vault,
             given.links,
             settings.server.base_url,
         ),
