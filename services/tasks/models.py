@@ -86,7 +86,8 @@ class Task:
 
     @property
     def deadline(self) -> Milliseconds:
-        return (self.started_at or self.created_at) + self.time_limit_ms
+        """A worker's death is not a try: what it took of the time comes on top."""
+        return (self.started_at or self.created_at) + self.time_limit_ms * (1 + self.deaths)
 
     @property
     def ticket(self) -> str:

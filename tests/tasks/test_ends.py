@@ -102,7 +102,12 @@ async def test_the_sweep_ends_at_its_time_limit_what_a_dead_worker_has_left(
 ) -> None:
     task_id = await submit_batch(guest, 3)
     assert await started(tasks_service, task_id, "wrk_dead", ago=AGO_MS) is not None
+    # Over, but the death was not the task's.
     limit(tasks_service, task_id, AGO_MS - 1_000)
+    await tasks_service.container.task_sweep.sweep()
+    assert (await read(guest, task_id))["status"] == "pending"
+    assert await started(tasks_service, task_id, "wrk_dead", ago=AGO_MS) is not None
+    limit(tasks_service, task_id, AGO_MS // 3 - 1_000)
     await tasks_service.container.task_sweep.sweep()
     task = await read(guest, task_id)
     assert (task["status"], task["error"]["code"]) == ("failed", "TASK_TIMEOUT")
