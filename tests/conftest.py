@@ -15,6 +15,7 @@ from core.settings import setting_groups
 from migrations.upgrade import upgrade
 from tests.support.databases import databases
 from tests.support.github import GitHubStandin, running_github
+from tests.support.installation import Installation
 from tests.support.postgresql import running_postgres
 from tests.support.service import RunningService, run_service
 
@@ -143,3 +144,11 @@ async def gemini_service(open_service: OpenService, gemini: GeminiStandin) -> Ru
 async def github() -> AsyncIterator[GitHubStandin]:
     async with running_github() as standin:
         yield standin
+
+
+@pytest.fixture
+def installation(tmp_path: Path) -> Iterator[Installation]:
+    """One that runs as processes, as `scripts/run` starts it."""
+    installation = Installation(tmp_path)
+    yield installation
+    installation.clean_up()

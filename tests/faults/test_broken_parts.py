@@ -210,13 +210,6 @@ class Full:
             resource.prlimit(pid, resource.RLIMIT_FSIZE, (size, UNLIMITED))
 
 
-@pytest.fixture
-def installation(tmp_path: Path) -> Iterator[Installation]:
-    service = Installation(tmp_path)
-    yield service
-    service.clean_up()
-
-
 @asynccontextmanager
 async def guest_of(installation: Installation) -> AsyncIterator[Guest]:
     async with httpx.AsyncClient(base_url=installation.url, timeout=30) as client:

@@ -4,14 +4,13 @@ import asyncio
 import base64
 import urllib.parse
 import uuid
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import httpx
 import orjson
-import pytest
 from redis import Redis
 
 from api.schemas.generate import EXAMPLE_IMAGES
@@ -38,13 +37,6 @@ PROMPT_MARK = "Canaryprompt"
 
 BASIC, SEARCH, BLEND = "/api/generate/basic", "/api/generate/search", "/api/generate/blend"
 Answers = list[tuple[str, bytes]]
-
-
-@pytest.fixture
-def installation(tmp_path: Path) -> Iterator[Installation]:
-    service = Installation(tmp_path)
-    yield service
-    service.clean_up()
 
 
 def keyed_anew() -> dict[str, str]:

@@ -3,7 +3,6 @@
 import asyncio
 import random
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -157,13 +156,6 @@ async def test_a_history_that_is_cleared_is_gone_after_the_next_run_wherever_a_p
     )
     assert noted == 0
     assert survived < len([cell for cell in found if cell.may_have_been_too_early]), "all of them died too early"
-
-
-@pytest.fixture
-def installation(tmp_path: Path) -> Iterator[Installation]:
-    installation = Installation(tmp_path)
-    yield installation
-    installation.clean_up()
 
 
 async def test_a_worker_killed_again_and_again_still_empties_the_trash(

@@ -2,7 +2,7 @@
 
 import asyncio
 import itertools
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -42,13 +42,6 @@ POINTS = ("reserved", "called", "answered", "bytes_stored", "record_stored", "in
 NOTHING_STORED = frozenset({"reserved", "called", "answered", "bytes_stored"})
 STARTING_AT_ONCE = 4
 BACKLOG = 60
-
-
-@pytest.fixture
-def installation(tmp_path: Path) -> Iterator[Installation]:
-    installation = Installation(tmp_path)
-    yield installation
-    installation.clean_up()
 
 
 @pytest.fixture

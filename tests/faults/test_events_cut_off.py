@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from benchmarks.gemini_standin import GeminiStandin
-from tests.conftest import OPERATOR_KEY, OpenService
+from tests.conftest import OPERATOR_KEY
 from tests.faults.replicas import Replica
 from tests.support.event_source import Sent, all_of, watching
 from tests.support.installation import free_port
@@ -31,18 +31,6 @@ def settings(gemini: GeminiStandin, redis_url: str) -> dict[str, str]:
         "GOOGLE_API_KEY": OPERATOR_KEY, "GOOGLE_GEMINI_BASE_URL": gemini.url, "REDIS_URL": redis_url,
         "BATCH_CONCURRENCY": "1", **NO_LIMITS,
     }  # fmt: skip
-
-
-@pytest.fixture
-async def service(open_service: OpenService, settings: dict[str, str]) -> RunningService:
-    return await open_service(**settings)
-
-
-@pytest.fixture
-async def workers(service: RunningService, settings: dict[str, str]) -> AsyncIterator[Workers]:
-    workers = Workers(service, {**settings, "DATA_DIR": str(service.data_dir)})
-    yield workers
-    await workers.close()
 
 
 @pytest.fixture

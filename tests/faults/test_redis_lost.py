@@ -2,8 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterator
-from pathlib import Path
+from collections.abc import Awaitable, Callable
 
 import httpx
 import pytest
@@ -35,21 +34,6 @@ BACK_SECONDS = 2.0
 CALM_SECONDS = 1.5
 NEED_REDIS = {"generate", "history", "quota", "guest"}
 IN_THE_MAKING = "in the making when Redis goes"
-
-
-@pytest.fixture
-def redis(tmp_path: Path) -> Iterator[OwnRedis]:
-    redis = OwnRedis(tmp_path / "elsewhere")
-    redis.start()
-    yield redis
-    redis.close()
-
-
-@pytest.fixture
-def installation(tmp_path: Path) -> Iterator[Installation]:
-    installation = Installation(tmp_path)
-    yield installation
-    installation.clean_up()
 
 
 @pytest.fixture

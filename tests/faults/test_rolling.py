@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.gemini_standin import GeminiStandin
-from tests.conftest import OPERATOR_KEY, OpenService
+from tests.conftest import OPERATOR_KEY
 from tests.faults.replicas import Proxy, Replica, Traffic
 from tests.faults.task_load import assert_books_balance, until_all_are_closed
 from tests.support.databases import databases
@@ -47,12 +47,6 @@ def settings(gemini: GeminiStandin, redis_url: str) -> dict[str, str]:
     return {
         "GOOGLE_API_KEY": OPERATOR_KEY, "GOOGLE_GEMINI_BASE_URL": gemini.url, "REDIS_URL": redis_url, **NO_LIMITS,
     }  # fmt: skip
-
-
-@pytest.fixture
-async def service(open_service: OpenService, settings: dict[str, str]) -> RunningService:
-    """Of the old version to the end, beside those that are replaced."""
-    return await open_service(**settings)
 
 
 @pytest.fixture

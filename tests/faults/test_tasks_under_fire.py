@@ -3,13 +3,11 @@
 import asyncio
 import random
 import time
-from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
 
 import pytest
 
 from benchmarks.gemini_standin import GeminiStandin
-from tests.conftest import OPERATOR_KEY, OpenService
+from tests.conftest import OPERATOR_KEY
 from tests.faults.support import OwnRedis
 from tests.faults.task_load import (
     Crew,
@@ -30,14 +28,6 @@ SLACK_SECONDS = 1  # the machine's own
 
 
 @pytest.fixture
-def redis(tmp_path: Path) -> Iterator[OwnRedis]:
-    redis = OwnRedis(tmp_path / "redis")
-    redis.start()
-    yield redis
-    redis.close()
-
-
-@pytest.fixture
 def settings(gemini: GeminiStandin, redis: OwnRedis) -> dict[str, str]:
     gemini.configure(pixels=(64, 64), delay_seconds=IMAGE_SECONDS)
     return {
@@ -46,15 +36,8 @@ def settings(gemini: GeminiStandin, redis: OwnRedis) -> dict[str, str]:
 
 
 @pytest.fixture
-async def service(open_service: OpenService, settings: dict[str, str]) -> RunningService:
-    return await open_service(**settings)
-
-
-@pytest.fixture
-async def crew(service: RunningService, settings: dict[str, str]) -> AsyncIterator[Crew]:
-    workers = Workers(service, {**settings, "DATA_DIR": str(service.data_dir)})
-    yield Crew(workers, WORKERS)
-    await workers.close()
+def crew(workers: Workers) -> Crew:
+    return Crew(workers, WORKERS)
 
 
 async def test_workers_killed_at_random(service: RunningService, crew: Crew, redis: OwnRedis, soak: bool) -> None:

@@ -1,7 +1,6 @@
 """`--only api` and `--only worker`: some of the processes, on hosts that share their stores."""
 
 import contextlib
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,13 +12,6 @@ from tests.support.installation import Installation, free_port
 
 SHARED = {"REDIS_URL", "DATABASE_URL", "R2_ENABLED", "SECRET_KEY"}
 SECRET_KEY = "0123456789abcdef0123456789ABCDEF"
-
-
-@pytest.fixture
-def installation(tmp_path: Path) -> Iterator[Installation]:
-    installation = Installation(tmp_path)
-    yield installation
-    installation.clean_up()
 
 
 @pytest.mark.parametrize("part", ["api", "worker"])

@@ -1,8 +1,5 @@
 """An API process that dies between two steps, over a bucket: the worker finishes it or clears it away."""
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import httpx
 import pytest
 
@@ -12,13 +9,6 @@ from tests.support.installation import Installation, eventually
 
 BRIEF = {"REQUEST_TIMEOUT_SECONDS": "2", "RESERVATION_GRACE_SECONDS": "1", "TRIAL_GUEST_SHARE": "1"}
 SETTLED_SECONDS = 40  # the sweep comes every 5 s, from a worker that may have to start first
-
-
-@pytest.fixture
-def installation(tmp_path: Path) -> Iterator[Installation]:
-    installation = Installation(tmp_path)
-    yield installation
-    installation.clean_up()
 
 
 @pytest.mark.parametrize(("place", "kept"), [("bytes_stored", 0), ("record_stored", 1)])

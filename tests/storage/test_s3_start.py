@@ -41,13 +41,6 @@ def client(moto: BucketServer) -> Iterator[S3Client]:
     asyncio.run(client.close())
 
 
-@pytest.fixture
-def installation(tmp_path: Path) -> Iterator[Installation]:
-    installation = Installation(tmp_path)
-    yield installation
-    installation.clean_up()
-
-
 async def test_a_second_installation_does_not_start_on_the_bucket_of_another(moto: BucketServer) -> None:
     bucket = moto.new_bucket()
     await prove(moto.url, bucket, keys(ONE))
