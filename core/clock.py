@@ -1,7 +1,7 @@
 """Times as the service keeps them: milliseconds since 1970, shown as RFC 3339 UTC with `Z`."""
 
 import time
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta, tzinfo
 from functools import lru_cache
 
 Milliseconds = int
@@ -33,10 +33,24 @@ def _date(days: int) -> str:
     return date.fromordinal(_EPOCH + days).isoformat()
 
 
-def from_datetime(moment: datetime) -> Milliseconds:
-    """A moment without a zone is read as UTC."""
-    aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+def from_datetime(moment: datetime, zone: tzinfo = UTC) -> Milliseconds:
+    """A moment without a zone is read as `zone`'s."""
+    aware = moment if moment.tzinfo else moment.replace(tzinfo=zone)
     return int(aware.timestamp() * 1000)
+
+
+def from_text(text: str | None, zone: tzinfo = UTC) -> Milliseconds | None:
+    """A moment in ISO 8601, without a zone in `zone`; None for what is none, or before 1970."""
+    try:
+        moment = from_datetime(datetime.fromisoformat(text or ""), zone)
+    except (ValueError, OverflowError):
+        return None
+    return moment if moment >= 0 else None
+
+
+def local_to(zone: tzinfo, wall_clock: Milliseconds) -> Milliseconds:
+    """The moment at which a clock in `zone` showed what UTC's shows at `wall_clock`."""
+    return from_datetime(utc(wall_clock).replace(tzinfo=None), zone)
 
 
 def utc_day(milliseconds: Milliseconds) -> str:

@@ -8,8 +8,8 @@ from sqlalchemy import Connection
 from core.clients.database import Database
 from core.clock import Milliseconds
 from core.ids import new_id
-from services.accounts.models import Role, User, local_folder_id
-from services.accounts.users import add_user, find_owner, take_folder_turn
+from services.accounts.models import Role, User, github_folder_id, local_folder_id
+from services.accounts.users import add_user, find_folder, find_owner, take_folder_turn
 
 
 @dataclass(frozen=True)
@@ -41,6 +41,12 @@ class Owners:
 class OwnerRegistry:
     def __init__(self, database: Database) -> None:
         self._database = database
+
+    async def folder_of(self, github: str) -> str | None:
+        """The folder of a GitHub account: by its number, or by its login once it has signed in; else None."""
+        if github.isascii() and github.isdigit():
+            return github_folder_id(int(github))
+        return await self._database.read(lambda connection: find_folder(connection, github))
 
     async def find(self, claims: Mapping[Claim, Evidence]) -> Owners:
         ids = await self._database.read(lambda connection: _found(connection, claims))

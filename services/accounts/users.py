@@ -104,6 +104,15 @@ def find_owner(connection: Connection, user_id: str | None, folder_id: str) -> s
     return user_id if user_id in found else next(iter(found), None)
 
 
+def find_folder(connection: Connection, login: str) -> str | None:
+    """The folder of whoever signed in with this GitHub login, in any case; None also where two did, since logins can be
+    given up and taken.
+    """
+    theirs = and_(func.lower(users.c.login) == login.lower(), users.c.github_id.is_not(None), _HERE)
+    found = connection.execute(select(users.c.folder_id).where(theirs).limit(2)).scalars().all()
+    return found[0] if len(found) == 1 else None
+
+
 def take_folder_turn(connection: Connection, folder_id: str) -> None:
     """Before an account is made that others may make too because its folder is known."""
     take_turn(connection, f"account of folder {folder_id}")

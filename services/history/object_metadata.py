@@ -10,9 +10,9 @@ import re
 import urllib.parse
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, tzinfo
 
-from core.clock import Milliseconds, from_datetime, rfc3339
+from core.clock import Milliseconds, from_text, rfc3339
 from services.history.models import Image
 
 PROMPT_BYTES = 1024
@@ -59,8 +59,11 @@ def object_metadata(image: Image) -> dict[str, str]:
     return {name: value if value.isascii() else _quoted(value) for name, value in metadata.items()}
 
 
-def read_object_metadata(found: Mapping[str, str]) -> ObjectMetadata:
-    """What the old app or we wrote, whatever has become of the names on the way; the rest is left out."""
+def read_object_metadata(found: Mapping[str, str], zone: tzinfo = UTC) -> ObjectMetadata:
+    """What the old app or we wrote, whatever has become of the names on the way; the rest is left out.
+
+    `zone`: where the old app ran, which wrote times without one.
+    """
     values = {name.lower().replace("_", "-"): value for name, value in found.items()}
     return ObjectMetadata(
         prompt=_text(values.get("prompt")),
@@ -68,7 +71,7 @@ def read_object_metadata(found: Mapping[str, str]) -> ObjectMetadata:
         duration=_seconds(values.get("duration")),
         aspect_ratio=_text(values.get("aspect-ratio")),
         resolution=_text(values.get("resolution")),
-        created_at=_moment(values.get("created-at")),
+        created_at=from_text(values.get("created-at"), zone),
         session_id=_text(values.get("session-id")),
         chat_index=_index(values.get("chat-index")),
         image_id=_fitting(_IMAGE_ID, values.get("image-id")),
@@ -110,12 +113,3 @@ def _index(value: str | None) -> int | None:
     except ValueError:
         return None
     return index if 0 <= index <= _MOST_CHAT_INDEX else None
-
-
-def _moment(value: str | None) -> Milliseconds | None:
-    """A time without a zone, as the old app wrote it, is taken as UTC."""
-    try:
-        moment = from_datetime(datetime.fromisoformat(value or ""))
-    except (ValueError, OverflowError):
-        return None
-    return moment if moment >= 0 else None

@@ -220,7 +220,7 @@ def builtin_keywords() -> tuple[str, ...]:
     return tuple(line for line in text.splitlines() if line and not line.startswith("#"))
 
 
-def _parse(data: bytes) -> list[str]:
+def parse_keywords(data: bytes) -> list[str]:
     """Raises ValueError unless it is `{"keywords": [text, …]}`."""
     document = orjson.loads(data.removeprefix(BOM_UTF8))
     keywords = document.get("keywords") if isinstance(document, dict) else None
@@ -278,7 +278,7 @@ class KeywordSource:
         """Return the bucket's list, None where it has none."""
         try:
             async with asyncio.timeout(READ_TIMEOUT_SECONDS):
-                return _parse(await self._storage.get(KEYWORDS_KEY))
+                return parse_keywords(await self._storage.get(KEYWORDS_KEY))
         except ObjectNotFound:
             return None
 

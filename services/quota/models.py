@@ -8,6 +8,7 @@ from core.errors import JsonValue
 from core.setting_groups import QuotaSettings
 
 UNMETERED = "unmetered"
+CARRIED_OVER = "carried_over"
 FORGOTTEN_USER = "forgotten"  # whose charges are of somebody who has left
 SMALL_RESOLUTIONS = frozenset({"512", "1K", "2K"})
 

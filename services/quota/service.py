@@ -5,6 +5,7 @@ from dataclasses import replace
 
 from redis.exceptions import RedisError
 from sqlalchemy import Connection
+from sqlalchemy.exc import IntegrityError
 
 from core.clients.database import Database
 from core.clock import Milliseconds, next_utc_day, now_ms, utc_day
@@ -15,6 +16,8 @@ from core.setting_groups import QuotaSettings
 from services.quota import holds, ledger
 from services.quota.errors import Cooldown, QuotaExceeded
 from services.quota.models import (
+    CARRIED_OVER,
+    FORGOTTEN_USER,
     UNMETERED,
     DayBooks,
     ModeUsage,
@@ -183,6 +186,25 @@ class QuotaService:
         if done:
             log.info("quota counters set from the ledger", day=day, points=books.totals.pool)
         return done
+
+    async def recount(self, day: str) -> None:
+        """The same until it is done. Raises DependencyUnavailable when they keep changing."""
+        for _ in range(REBUILD_TRIES):
+            if await self.rebuild(day):
+                return
+        raise DependencyUnavailable("redis", "quota counters keep changing while they are rebuilt")
+
+    async def carry_over(self, day: str, points: int, origin: str) -> bool:
+        """Points that were spent elsewhere, by nobody whom we know, are spent of this day's pool; `recount` shows them.
+
+        False: what `origin` names was carried over before.
+        """
+        spent = Reservation(origin, QuotaIdentity(FORGOTTEN_USER), CARRIED_OVER, points, 1, day, now_ms())
+        try:
+            await self._database.write(self.charge(spent, origin))
+        except IntegrityError:
+            return False
+        return True
 
     async def _settle(self, reservation: Reservation, delivered: int, *, stays_listed: bool = False) -> str:
         state = await self._store.settle(reservation, delivered, stays_listed=stays_listed)

@@ -10,7 +10,7 @@ from services.history.models import Image
 from services.history.service import HistoryService
 from services.quota.models import Reservation
 from services.quota.service import QuotaService
-from services.reindex.models import Entry, Run
+from services.reindex.models import Entry, Run, Tally
 from services.storage.base import Storage
 from services.storage.errors import ObjectNotFound
 from services.tasks.service import TaskService
@@ -33,7 +33,7 @@ class Entering:
         self._owners = owners
         self._fail_points = fail_points
 
-    async def enter(self, entries: Sequence[Entry], run: Run) -> None:
+    async def enter(self, entries: Sequence[Entry], run: Run[Tally]) -> None:
         """Images that have no row, each with its charge. One that has its charge already was deleted for good, and one
         of a task that is known is that task's, which charges what it delivers and removes all else.
         """
@@ -51,7 +51,7 @@ class Entering:
         for entry in fresh:
             await self._enter(entry, owners.ids[_claim(entry)], run)
 
-    async def _uncharged(self, entries: Sequence[Entry], run: Run) -> list[Entry]:
+    async def _uncharged(self, entries: Sequence[Entry], run: Run[Tally]) -> list[Entry]:
         charged = await self._quota.charged_among([entry.image.id for entry in entries])
         delivered = [entry.image.key for entry in entries if entry.image.id in charged]
         # Another run, or its call, may have entered it since we looked.
@@ -62,7 +62,7 @@ class Entering:
                 run.report.found_odd("deleted", key)
         return [entry for entry in entries if entry.image.id not in charged]
 
-    async def _without_tasks(self, entries: Sequence[Entry], run: Run) -> list[Entry]:
+    async def _without_tasks(self, entries: Sequence[Entry], run: Run[Tally]) -> list[Entry]:
         known = await self._tasks.closed_among({entry.image.task_id for entry in entries if entry.image.task_id})
         free = list[Entry]()
         for entry in entries:
@@ -75,7 +75,7 @@ class Entering:
                 run.report.under_way += 1
         return free
 
-    async def _enter(self, entry: Entry, user_id: str, run: Run) -> None:
+    async def _enter(self, entry: Entry, user_id: str, run: Run[Tally]) -> None:
         image, charge = replace(entry.image, user_id=user_id), _charge(entry, user_id)
         try:
             added = await self._history.add(image, None if charge is None else self._quota.charge(charge, image.id))

@@ -1,11 +1,17 @@
 """Storage as it is listed: object after object, taken together by what they belong to."""
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from typing import TypeVar
 
-from services.reindex.models import Found
+from services.reindex.models import Entry, Found
 from services.storage.base import ObjectInfo
 from services.storage.keys import holds_image
 from services.storage.names import record_key, stem_of
+
+Given = TypeVar("Given")
+
+READS_AT_ONCE = 16
 
 
 async def by_stem(objects: AsyncIterator[ObjectInfo]) -> AsyncIterator[Found]:
@@ -29,6 +35,15 @@ async def batches(found: AsyncIterator[Found], size: int) -> AsyncIterator[list[
             batch = []
     if batch:
         yield batch
+
+
+async def side_by_side(read: Callable[[Given], Awaitable[Entry | None]], given: Sequence[Given]) -> list[Entry]:
+    """What is read of all that is given, some of it at once."""
+    entries: list[Entry] = []
+    for start in range(0, len(given), READS_AT_ONCE):
+        found = await asyncio.gather(*(read(one) for one in given[start : start + READS_AT_ONCE]))
+        entries += [entry for entry in found if entry is not None]
+    return entries
 
 
 def _found(objects: list[ObjectInfo]) -> Found:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Generic, Protocol, TypeVar
 
 from core.clock import Milliseconds
 from services.history.models import Image
@@ -52,6 +53,18 @@ class Entry:
     modified_at: Milliseconds
 
 
+class Tally(Protocol):
+    """What is counted while images are entered. `accounts`: folders of those that the database did not know."""
+
+    there: int
+    under_way: int
+    accounts: set[str]
+
+    def count_indexed(self, entry: Entry) -> None: ...
+
+    def found_odd(self, kind: str, key: str, reason: str = "") -> None: ...
+
+
 @dataclass
 class Report:
     """Counts, of images where it does not say otherwise. `tell` is called with a line for whatever is odd.
@@ -100,10 +113,13 @@ class Report:
         yield f"{self.legacy_images} images without a user and {self.legacy_indexes} lists of the old app: not read"
 
 
+Kind = TypeVar("Kind", bound=Tally, covariant=True)
+
+
 @dataclass(frozen=True)
-class Run:
+class Run(Generic[Kind]):
     """One run. Calls and tasks that stored something before `settled` are over, and what they left is cleared away."""
 
-    report: Report
+    report: Kind
     settled: Milliseconds
     dry_run: bool

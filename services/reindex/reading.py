@@ -2,13 +2,13 @@
 
 from services.history.records import BrokenRecord, read_record
 from services.reindex.foundlings import NoOwner, NoPicture, foundling
-from services.reindex.models import Entry, Found, Report
+from services.reindex.models import Entry, Found, Tally
 from services.storage.base import ObjectInfo, Storage
 from services.storage.errors import ObjectNotFound
 from services.storage.names import record_key, stem_of
 
 
-async def read_recorded(found: Found, storage: Storage, report: Report) -> Entry | None:
+async def read_recorded(found: Found, storage: Storage, report: Tally) -> Entry | None:
     """What a record says; None where it says nothing of an image that is there."""
     info = found.record
     assert info is not None, "those without one are for later"
@@ -34,7 +34,7 @@ async def read_recorded(found: Found, storage: Storage, report: Report) -> Entry
     return Entry(record.image, record.charge, record.owner_folder_id, "record", modified_at)
 
 
-async def read_alone(info: ObjectInfo, storage: Storage, report: Report) -> Entry | None:
+async def read_alone(info: ObjectInfo, storage: Storage, report: Tally) -> Entry | None:
     """What there is to tell of an image without a record. Whether its record was lost, or its call died before there
     was one, nothing tells.
     """

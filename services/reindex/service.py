@@ -4,26 +4,20 @@ It may run beside the service, and again at any time. What is in the index stays
 charge in one transaction; what a call, a task, the sweep or a deletion is at work on is left to them.
 """
 
-import asyncio
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from functools import partial
-from typing import TypeVar
 
 from core.clock import Milliseconds, now_ms, utc_day
-from core.errors import DependencyUnavailable
 from services.generation.recovery import Recovery
 from services.history.service import HistoryService
-from services.quota.service import REBUILD_TRIES, QuotaService
+from services.quota.service import QuotaService
 from services.reindex.entering import Entering
-from services.reindex.listing import batches, by_stem
-from services.reindex.models import Entry, Found, Report, Run
+from services.reindex.listing import batches, by_stem, side_by_side
+from services.reindex.models import Found, Report, Run
 from services.reindex.reading import read_alone, read_recorded
-from services.storage.base import Storage
-from services.storage.keys import holds_image
+from services.storage.base import ObjectInfo, Storage
 from services.tasks.service import TaskService
-
-Given = TypeVar("Given")
 
 # What says more of an account comes first: of images that go by themselves anybody may be the owner.
 FOLDERS = ("users/", "unlisted/")
@@ -31,7 +25,6 @@ LEGACY_YEARS = "2"  # 2025 and the like, in which the old app kept what it made 
 LEGACY_INDEX = "/history.json"
 _LEGACY_KEY = re.compile(r"\d{4}/\d\d/\d\d/", re.ASCII)
 BATCH = 200
-READS_AT_ONCE = 16
 
 
 class Reindexer:
@@ -62,22 +55,22 @@ class Reindexer:
         Raises StorageUnavailable, DependencyUnavailable or RedisError when a part is away. What was entered until then
         stays, and the next run goes on from there.
         """
-        run = Run(report, await self._settled(), dry_run)
+        run = Run(report, await self.settled(), dry_run)
         while not dry_run and await self._recovery.sweep():
             pass
         without_record = 0
         async for batch in self._batches():
             without_record += await self._enter_recorded(batch, run)
+        async for batch in batches(by_stem(self._legacy()), BATCH):
+            report.legacy_images += await self._enter_recorded(batch, run)
         # Afterwards, since records alone say by which id an owner is known.
         if without_record:
             async for batch in self._batches():
                 await self._enter_others(batch, run)
-        async for info in self._storage.list(LEGACY_YEARS):
-            report.legacy_images += bool(_LEGACY_KEY.match(info.key) and holds_image(info.key))
         if not dry_run:
-            await self._recount()
+            await self._quota.recount(utc_day(now_ms()))
 
-    async def _settled(self) -> Milliseconds:
+    async def settled(self) -> Milliseconds:
         """What was stored before is no call's any more, and no task's, which may take up what it left hours ago."""
         calls_are_over = now_ms() - self._lifetime_ms
         oldest_task = await self._tasks.oldest_open()
@@ -88,7 +81,13 @@ class Reindexer:
             async for batch in batches(by_stem(self._storage.list(folder)), BATCH):
                 yield batch
 
-    async def _enter_recorded(self, batch: Sequence[Found], run: Run) -> int:
+    async def _legacy(self) -> AsyncIterator[ObjectInfo]:
+        """What the old app had made without users: an image has a record since it was moved to somebody."""
+        async for info in self._storage.list(LEGACY_YEARS):
+            if _LEGACY_KEY.match(info.key):
+                yield info
+
+    async def _enter_recorded(self, batch: Sequence[Found], run: Run[Report]) -> int:
         """Images with their records. Answers how many there are without one that are not in the index either."""
         report = run.report
         keys = {info.key for found in batch for info in found.images}
@@ -106,31 +105,15 @@ class Reindexer:
                 report.legacy_indexes += 1
             elif new or not found.images:
                 to_read.append(found)
-        read = await _side_by_side(partial(read_recorded, storage=self._storage, report=report), to_read)
+        read = await side_by_side(partial(read_recorded, storage=self._storage, report=report), to_read)
         await self._entering.enter([entry for entry in read if entry.image.key not in known], run)
         return without
 
-    async def _enter_others(self, batch: Sequence[Found], run: Run) -> None:
+    async def _enter_others(self, batch: Sequence[Found], run: Run[Report]) -> None:
         """Images without a record, but for those whose call may still write it."""
         alone = {info.key: info for found in batch if found.record is None for info in found.images}
         unknown = alone.keys() - await self._history.indexed_among(alone.keys())
         over = [alone[key] for key in sorted(unknown) if alone[key].modified_at <= run.settled]
         run.report.under_way += len(unknown) - len(over)
-        read = await _side_by_side(partial(read_alone, storage=self._storage, report=run.report), over)
+        read = await side_by_side(partial(read_alone, storage=self._storage, report=run.report), over)
         await self._entering.enter(read, run)
-
-    async def _recount(self) -> None:
-        """Today's counters follow the ledger. They may change while they are set, and then it is done again."""
-        day = utc_day(now_ms())
-        for _ in range(REBUILD_TRIES):
-            if await self._quota.rebuild(day):
-                return
-        raise DependencyUnavailable("redis", "quota counters keep changing while they are rebuilt")
-
-
-async def _side_by_side(read: Callable[[Given], Awaitable[Entry | None]], given: Sequence[Given]) -> list[Entry]:
-    entries: list[Entry] = []
-    for start in range(0, len(given), READS_AT_ONCE):
-        found = await asyncio.gather(*(read(one) for one in given[start : start + READS_AT_ONCE]))
-        entries += [entry for entry in found if entry is not None]
-    return entries

@@ -34,7 +34,28 @@ class ImageWithRecord:
     record: bytes
 
 
-class Storage(Protocol):
+class Reader(Protocol):
+    """Storage as far as whoever changes nothing in it needs it."""
+
+    async def get(self, key: str) -> bytes:
+        """Read a small object whole. Raises ObjectNotFound."""
+
+    async def stat(self, key: str) -> ObjectInfo:
+        """Raises ObjectNotFound."""
+
+    async def metadata(self, key: str) -> Mapping[str, str]:
+        """What `put_file` was given, names in lower case and with hyphens; of a local file nothing, since its record
+        has it all. Raises ObjectNotFound.
+        """
+
+    def stream(self, key: str, start: int = 0, length: int | None = None) -> AsyncGenerator[bytes, None]:
+        """Read an object, or `length` bytes of it from `start`, in pieces. Raises ObjectNotFound."""
+
+    def list(self, prefix: str) -> AsyncIterator[ObjectInfo]:
+        """All objects whose key starts with `prefix`, in the order of their keys."""
+
+
+class Storage(Reader, Protocol):
     @property
     def backend(self) -> str:
         """`local` or `s3`, for the health report."""
@@ -56,20 +77,6 @@ class Storage(Protocol):
         Raises as `put_file`, MaybeStored also where what was stored could not be taken back.
         """
 
-    async def get(self, key: str) -> bytes:
-        """Read a small object whole. Raises ObjectNotFound."""
-
-    async def stat(self, key: str) -> ObjectInfo:
-        """Raises ObjectNotFound."""
-
-    async def metadata(self, key: str) -> Mapping[str, str]:
-        """What `put_file` was given, names in lower case and with hyphens; of a local file nothing, since its record
-        has it all. Raises ObjectNotFound.
-        """
-
-    def stream(self, key: str, start: int = 0, length: int | None = None) -> AsyncGenerator[bytes, None]:
-        """Read an object, or `length` bytes of it from `start`, in pieces. Raises ObjectNotFound."""
-
     async def delete(self, key: str) -> None:
         """Remove an object; one that is not there is fine."""
 
@@ -77,9 +84,6 @@ class Storage(Protocol):
         """Remove objects. Answers those that are left, each with the reason: one that cannot go, or is no key at all,
         does not keep the others. Raises StorageUnavailable when the storage as a whole fails; any may be gone by then.
         """
-
-    def list(self, prefix: str) -> AsyncIterator[ObjectInfo]:
-        """All objects whose key starts with `prefix`, in the order of their keys."""
 
     async def check(self) -> None:
         """Raises StorageUnavailable unless objects can be written now."""

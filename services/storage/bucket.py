@@ -11,6 +11,7 @@ from core.logging import get_logger
 from core.security import KeyRing
 from core.setting_groups import StorageSettings
 from core.settings import SettingsError
+from services.storage.base import Reader
 from services.storage.owner import BucketOwner, ForeignBucket, installation_ids
 from services.storage.s3 import Buckets, S3Storage
 
@@ -36,6 +37,11 @@ def open_client(settings: StorageSettings) -> S3Client:
 def open_storage(client: S3Client, settings: StorageSettings, keys: KeyRing) -> S3Storage:
     buckets = _buckets(settings)
     return S3Storage(client, buckets, BucketOwner(client, buckets.others, installation_ids(keys)))
+
+
+def open_reader(client: S3Client, name: str) -> Reader:
+    """A bucket of whomever; nothing claims it, since nothing is written to it."""
+    return S3Storage(client, Buckets(name, name), BucketOwner(client, name, ()))
 
 
 async def prove(settings: StorageSettings, keys: KeyRing) -> None:

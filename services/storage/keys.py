@@ -1,8 +1,10 @@
 """Which texts are keys, for all storages alike, and which keys hold an image."""
 
+import re
 from pathlib import PurePosixPath
 
 _IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".gif"}
+_FOLDER_ID = re.compile(r"[0-9a-f]{16}")
 
 
 def is_key(key: str) -> bool:
@@ -22,6 +24,11 @@ def check_prefix(prefix: str) -> None:
 
 def holds_image(key: str) -> bool:
     return PurePosixPath(key).suffix.lower() in _IMAGE_SUFFIXES
+
+
+def is_folder_id(text: str) -> bool:
+    """Whether it may be the name of an account's folder (services/accounts/models.py)."""
+    return _FOLDER_ID.fullmatch(text) is not None
 
 
 def _stays_inside(text: str) -> bool:

@@ -9,7 +9,8 @@ from core.clock import Milliseconds, from_datetime, utc
 
 EXTENSIONS = {"image/png": "png", "image/jpeg": "jpg", "image/webp": "webp"}
 _IMAGE_KEY = re.compile(r"users/(?P<folder>[^/]+)/(?P<day>\d{4}/\d\d/\d\d)/(?P<name>[^/]+)\.[A-Za-z]+", re.ASCII)
-_NAME = re.compile(r"(?P<mode>[a-z]+)_(?P<time>\d{6})_(?P<slug>.*)_[0-9a-f]{6}", re.ASCII)
+# The old app put no digits at the end.
+_NAME = re.compile(r"(?P<mode>[a-z]+)_(?P<time>\d{6})_(?P<slug>.*?)(?:_[0-9a-f]{6})?", re.ASCII)
 _SLUG_SOURCE_CHARACTERS = 30
 _SLUG_CHARACTERS = 20
 
@@ -52,7 +53,8 @@ def stem_of(image_key: str) -> str:
 
 @dataclass(frozen=True)
 class KeyFacts:
-    """What the key of somebody's image says by itself. `slug` and `mode` None: its name is not one that we give.
+    """What the key of somebody's image says by itself. `slug` and `mode` None: its name is not one that we give, nor
+    the old app.
 
     `made_at` is its day's midnight then.
     """

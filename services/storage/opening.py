@@ -8,7 +8,8 @@ from types import ModuleType
 
 from core.security import KeyRing
 from core.setting_groups import StorageSettings
-from services.storage.base import Storage
+from core.settings import SettingsError
+from services.storage.base import Reader, Storage
 from services.storage.copies import CopyingStorage
 from services.storage.local import LocalStorage
 from services.storage.spool import Spool
@@ -31,6 +32,17 @@ def open_storage(
     if settings.local_retention_days == 0:
         return storage
     return CopyingStorage(storage, LocalStorage(copies_folder(settings), spool, files), spool)
+
+
+def open_other_bucket(settings: StorageSettings, name: str, stack: AsyncExitStack) -> Reader:
+    """A bucket that is not ours, by the same endpoint and keys, only to be read. Raises SettingsError."""
+    if not settings.r2_endpoint or settings.r2_access_key_id is None or settings.r2_secret_access_key is None:
+        needed = "R2_ACCOUNT_ID or R2_ENDPOINT_URL, R2_ACCESS_KEY_ID, R2_SECRET_ACCESS_KEY"
+        raise SettingsError([f"{needed}: must be set to read s3://{name}"])
+    client = _bucket().open_client(settings)
+    stack.push_async_callback(client.close)
+    reader: Reader = _bucket().open_reader(client, name)
+    return reader
 
 
 async def prove_bucket(settings: StorageSettings, keys: KeyRing) -> None:

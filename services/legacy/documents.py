@@ -1,0 +1,127 @@
+"""The prompt library and the banned keywords: put beside what is here, text by text."""
+
+import hashlib
+import re
+from collections.abc import Callable
+from typing import Any
+
+import orjson
+
+from core.clock import now_ms, rfc3339
+from services.legacy.entries import read_json, text_of
+from services.legacy.images import Source
+from services.legacy.marks import DOCUMENTS, Marks
+from services.legacy.report import Report
+from services.moderation.keywords import KEYWORDS_KEY, parse_keywords
+from services.storage.base import Storage
+from services.storage.errors import ObjectNotFound
+
+LIBRARY = "prompts/library/"
+ON_DISK = "data/prompts/"
+TITLE_WORDS = 6
+_NAME = re.compile(r"(?P<category>[\w-]+)_(?P<language>[a-z]{2})\.json", re.ASCII)
+
+Merge = Callable[[str, bytes, bytes | None, Report], bytes | None]
+"""From a key, what the source has and what is here to what is to be here; None: nothing changes."""
+
+
+class DocumentMover:
+    def __init__(self, source: Source, storage: Storage) -> None:
+        self._source = source
+        self._storage = storage
+        self._marks = Marks(storage)
+
+    async def move(self, report: Report, *, dry_run: bool) -> None:
+        """What was moved before and has not changed since is left, also where somebody has changed it here."""
+        marks = await self._marks.load(DOCUMENTS)
+        before = frozenset(marks)
+        for folder in (LIBRARY, ON_DISK):
+            async for info in self._source.storage.list(folder):
+                name = info.key.removeprefix(folder)
+                if _NAME.fullmatch(name):
+                    await self._merge(info.key, LIBRARY + name, _with_prompts, marks, report, dry_run=dry_run)
+                elif "/" not in name:
+                    report.found_odd("unknown", info.key)
+        await self._merge(KEYWORDS_KEY, KEYWORDS_KEY, _with_keywords, marks, report, dry_run=dry_run)
+        if marks != before and not dry_run:
+            await self._marks.save(DOCUMENTS, marks)
+
+    async def _merge(
+        self, key: str, target: str, merge: Merge, marks: set[str], report: Report, *, dry_run: bool
+    ) -> None:
+        found = await _read(self._source.storage.get, key)
+        if found is None:
+            return
+        mark = f"{key}@{hashlib.sha256(found).hexdigest()[:16]}"
+        there = await _read(self._storage.get, target)
+        merged = None if mark in marks else merge(target, found, there, report)
+        if dry_run:
+            return
+        if merged is not None:
+            await self._storage.put(target, merged, content_type="application/json")
+        marks.add(mark)
+
+
+def title_of(prompt: str, description: str | None) -> str:
+    """The old app's prompts had none: their description, else their first words."""
+    return description or " ".join(prompt.split()[:TITLE_WORDS])
+
+
+def _with_prompts(key: str, found: bytes, there: bytes | None, report: Report) -> bytes | None:
+    """The library of one category and language, with the prompts that are not in it yet at its end."""
+    old, here = _prompts(key, found, report), [] if there is None else _prompts(key, there, report)
+    if old is None or here is None:
+        return None
+    known = {prompt["prompt"] for prompt in here}
+    new = [prompt for prompt in old if prompt["prompt"] not in known]
+    report.library_added += len(new)
+    report.library_there += len(old) - len(new)
+    name = _NAME.fullmatch(key.removeprefix(LIBRARY))
+    if not new or name is None:
+        return None
+    prompts = [*here, *new]
+    return orjson.dumps(
+        {**name.groupdict(), "prompts": prompts, "count": len(prompts), "updated_at": rfc3339(now_ms()), "version": 1},
+        option=orjson.OPT_INDENT_2,
+    )
+
+
+def _prompts(key: str, data: bytes, report: Report) -> list[dict[str, Any]] | None:
+    """Each prompt once, with a title; None for what is no library at all."""
+    document = read_json(data, key, report)
+    listed = document.get("prompts") if isinstance(document, dict) else None
+    if not isinstance(listed, list):
+        if document is not None:
+            report.found_odd("broken_json", key, "no list of prompts")
+        return None
+    found = dict[str, dict[str, Any]]()
+    for number, fields in enumerate(listed):
+        prompt = text_of(fields.get("prompt")) if isinstance(fields, dict) else None
+        if prompt is None:
+            report.found_odd("broken_entry", key, f"number {number + 1}")
+        else:
+            title = text_of(fields.get("title")) or title_of(prompt, text_of(fields.get("description")))
+            found.setdefault(prompt, {**fields, "title": title, "prompt": prompt})
+    return list(found.values())
+
+
+def _with_keywords(key: str, found: bytes, there: bytes | None, report: Report) -> bytes | None:
+    try:
+        old, here = parse_keywords(found), [] if there is None else parse_keywords(there)
+    except ValueError as error:
+        report.found_odd("broken_json", key, str(error))
+        return None
+    new = list(dict.fromkeys(keyword for keyword in old if keyword not in set(here)))
+    report.keywords_added += len(new)
+    report.keywords_there += len(old) - len(new)
+    if there is not None and not new:
+        return None
+    return orjson.dumps({"keywords": [*here, *new]}, option=orjson.OPT_INDENT_2)
+
+
+async def _read(get: Callable[[str], Any], key: str) -> bytes | None:
+    try:
+        data: bytes = await get(key)
+    except ObjectNotFound:
+        return None
+    return data
