@@ -40,6 +40,7 @@ def main() -> int:
 async def _move(container: Container, order: MoveOrder, file: Path | None, dry_run: bool) -> None:
     with container.spool.open_unnamed() as oddities:
         report = Report(oddities, _progress)
+        _progress(f"times without a zone are taken as {order.zone}'s")
         async with open_importer(container, order) as importer:
             await importer.run(report, dry_run=dry_run)
         print("What would be moved:" if dry_run else "Done:", flush=True)
@@ -83,7 +84,7 @@ def _machines_zone() -> tzinfo:
         if named := os.environ.get("TZ", "").removeprefix(":"):
             return ZoneInfo(named)
         with LOCAL_TIME.open("rb") as file:
-            return ZoneInfo.from_file(file)
+            return ZoneInfo.from_file(file, key=str(LOCAL_TIME))
     except (ZoneInfoNotFoundError, OSError, ValueError):
         return datetime.now(UTC).astimezone().tzinfo or UTC
 

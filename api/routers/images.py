@@ -11,6 +11,7 @@ from api.byte_ranges import UnsatisfiableRange, parse_range
 from api.dependencies import LinkedCaller, Services
 from api.errors import errors, render_error
 from api.schemas.images import LinkQuery
+from api.streams import attachment
 from core.clock import now_ms
 from core.errors import NotFound, RangeNotSatisfiable, StorageUnavailable, Unauthorized
 from services.accounts.models import Caller
@@ -45,7 +46,7 @@ async def read_image_bytes(
     image = await _open(image_id, query, services, caller)
     headers = {"etag": f'"{image.id}"', "cache-control": CACHE_CONTROL, "accept-ranges": "bytes"}
     if query.download:
-        headers["content-disposition"] = f'attachment; filename="{image.key.rpartition("/")[2]}"'
+        headers["content-disposition"] = attachment(image.key.rpartition("/")[2])
     if _unchanged(request, headers["etag"]):
         return Response(status_code=304, headers=headers)
     return await _bytes(request, image, services, headers)

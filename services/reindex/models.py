@@ -113,13 +113,13 @@ class Report:
         yield f"{self.legacy_images} images without a user and {self.legacy_indexes} lists of the old app: not read"
 
 
-Kind = TypeVar("Kind", bound=Tally, covariant=True)
+Counting = TypeVar("Counting", bound=Tally, covariant=True)
 
 
 @dataclass(frozen=True)
-class Run(Generic[Kind]):
+class Run(Generic[Counting]):
     """One run. Calls and tasks that stored something before `settled` are over, and what they left is cleared away."""
 
-    report: Kind
+    report: Counting
     settled: Milliseconds
     dry_run: bool

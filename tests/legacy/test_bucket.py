@@ -83,13 +83,16 @@ async def test_a_bucket_of_the_old_app_moves_in_whole_and_once(
     everything_is_right(old, data_dir)
     after = contents(moto, bucket)
     assert {key: after[key] for key in before} == before, "nothing of the old app's was touched"
-    for key in old.images:
-        assert read_record(after[record_key(stem_of(key))]).image == without_owner(indexed(data_dir)[key])
-
     rows = indexed(data_dir)
-    code, told, _ = await move_in(environment, f"s3://{bucket}", "--resume")
+    for key in old.images:
+        assert read_record(after[record_key(stem_of(key))]).image == without_owner(rows[key])
+
+    code, told, _ = await move_in(environment, f"s3://{bucket}", "--resume", "--export-legacy", f"s3://{bucket}")
     assert (code, indexed(data_dir)) == (0, rows)
-    assert contents(moto, bucket) == after
+    again = contents(moto, bucket)
+    lists = {f"users/{folder_of(1000 + user)}/history.json" for user in range(USERS)}
+    assert {key for key in again if again[key] != after.get(key)} == lists
+    assert {entry["key"] for key in lists for entry in orjson.loads(again[key])} == set(old.images)
 
     async with run_service(environment, empty_database) as service:
         person = await with_github(service, github, Person(1007, "grace"))

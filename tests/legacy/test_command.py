@@ -1,10 +1,14 @@
 """scripts/migrate_data.py as a process: killed and run again, from bucket to files, refused, and the way back."""
 
 from pathlib import Path
+from urllib.parse import quote
+from zoneinfo import ZoneInfo
 
 import orjson
 import pytest
 
+from core.settings import SettingsError
+from services.legacy.assembly import open_export
 from services.storage.names import record_key, stem_of
 from tests.legacy.moving import (
     digest,
@@ -17,11 +21,11 @@ from tests.legacy.moving import (
     moves_as,
     put_in,
 )
-from tests.legacy.old_app import IN_LIST, list_of, old_image
+from tests.legacy.old_app import IN_LIST, SHANGHAI, list_of, old_image
 from tests.support.buckets import BucketServer, bucket_settings
 from tests.support.databases import databases
 from tests.support.github import GitHubStandin, Person, github_settings
-from tests.support.parts import Parts
+from tests.support.parts import Parts, open_parts
 from tests.support.people import with_github
 from tests.support.service import run_service
 
@@ -70,24 +74,43 @@ async def test_from_a_bucket_into_files_though_it_is_killed_on_the_way(
     assert moto.keys(bucket) == before, "nothing is written to where things come from"
 
 
-async def test_what_cannot_be_is_refused_in_a_line_and_nothing_is_done(
+@pytest.mark.parametrize(
+    ("source", "shared_to", "reason"),
+    [("nowhere", None, "SOURCE: .*nowhere is no folder"), ("s3://some-bucket", None, "must be set to read s3://some-"),
+     ("", "octocat", "--shared-to: nobody has signed in as octocat")],
+)  # fmt: skip
+async def test_a_source_that_cannot_be_is_refused(
+    parts: Parts, old: Path, source: str, shared_to: str | None, reason: str
+) -> None:
+    with pytest.raises(SettingsError, match=reason):
+        await moved(parts, source if "//" in source else old / source, shared_to=shared_to)
+
+
+@pytest.mark.parametrize("target", ["s3://some-bucket", "s3://everybodys"])
+async def test_lists_are_written_into_no_bucket_but_our_own_and_not_where_everybody_reads_them(
+    redis_url: str, empty_database: Path, tmp_path: Path, target: str
+) -> None:
+    environment = {"DATA_DIR": str(tmp_path / "new"), "REDIS_URL": redis_url}
+    environment |= bucket_settings("http://127.0.0.1:9", "everybodys")
+    environment |= {"R2_PUBLIC_URL": "https://images.example.org", "R2_PRIVATE_BUCKET_NAME": "ours-alone"}
+    async with open_parts(environment, empty_database) as parts:
+        with pytest.raises(SettingsError, match="--export-legacy: "):
+            async with open_export(parts.container, target, ZoneInfo(SHANGHAI)):
+                pass
+
+
+async def test_what_goes_wrong_is_told_in_a_line_and_by_the_exit_code(
     environment: dict[str, str], moto: BucketServer, old: Path
 ) -> None:
     bucket = bucket_settings(moto.url, moto.new_bucket()) | {"R2_ENABLED": "false"}
-    refused = {
-        "SOURCE": await move_in(environment, str(old / "nowhere")),
-        "must be set to read s3://some-bucket": await move_in(environment, "s3://some-bucket"),
-        "--shared-to: nobody": await move_in(environment, str(old), "--shared-to", "octocat"),
-        "is not this service's bucket": await move_in(environment, "--export-legacy", "s3://some-bucket"),
-        "no time zone": await move_in(environment, str(old), "--timezone", "Mars/Olympus"),
-        "SOURCE, or --export-legacy": await move_in(environment),
+    went_wrong = {
+        (2, "--shared-to: nobody"): await move_in(environment, str(old), "--shared-to", "octocat"),
+        (2, "no time zone: Mars/Olympus"): await move_in(environment, str(old), "--timezone", "Mars/Olympus"),
+        (1, "NoSuchBucket"): await move_in(environment | bucket, "s3://there-is-none"),
     }
-    for reason, (code, _, said) in refused.items():
-        assert code == 2, reason
+    for (wanted, reason), (code, _, said) in went_wrong.items():
+        assert code == wanted, said
         assert any(reason in line for line in said), (reason, said)
-    code, _, said = await move_in({**environment, **bucket}, "s3://there-is-none")
-    assert code == 1
-    assert any("NoSuchBucket" in line for line in said)
     assert indexed(Path(environment["DATA_DIR"])) == {}
 
 
@@ -123,7 +146,7 @@ async def test_whoever_signs_in_is_named_by_login_for_what_was_nobodys(
     environment: dict[str, str], github: GitHubStandin, empty_database: Path, old: Path
 ) -> None:
     environment |= github_settings(github)
-    shared = old_image("", 3)
+    shared = old_image("", 1)
     put_in(old, shared.key, shared.data)
     async with run_service(environment, empty_database) as service:
         ada = await with_github(service, github, Person(583231, "Ada"))
@@ -132,7 +155,11 @@ async def test_whoever_signs_in_is_named_by_login_for_what_was_nobodys(
 
         assert code == 0, said
         (item,) = (await ada.history())["items"]
-        assert (await service.client.get(item["image_url"])).content == shared.data
+        shown = await service.client.get(f"{item['image_url']}&download=1")
+        assert (shown.status_code, shown.content) == (200, shared.data)
+        named = shown.headers["content-disposition"]
+        assert named.endswith(f"; filename*=UTF-8''{quote(shared.key.rpartition('/')[2], safe='')}")
+        assert named.startswith('attachment; filename="chat_213700__1_________')
         assert (await service.client.get(item["thumbnail_url"])).status_code == 200
         assert (await ada.client.delete(f"/api/history/{item['id']}", params={"final": "true"})).status_code == 200
         assert not service.stored("**/*.png")
