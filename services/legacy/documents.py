@@ -22,7 +22,7 @@ TITLE_WORDS = 6
 _NAME = re.compile(r"(?P<category>[\w-]+)_(?P<language>[a-z]{2})\.json", re.ASCII)
 
 Merge = Callable[[str, bytes, bytes | None, Report], bytes | None]
-"""From a key, what the source has and what is here to what is to be here; None: nothing changes."""
+"""From the source's key, what it has and what is here to what is to be here; None: nothing changes."""
 
 
 class DocumentMover:
@@ -54,7 +54,7 @@ class DocumentMover:
             return
         mark = f"{key}@{hashlib.sha256(found).hexdigest()[:16]}"
         there = await _read(self._storage.get, target)
-        merged = None if mark in marks else merge(target, found, there, report)
+        merged = None if mark in marks else merge(key, found, there, report)
         if dry_run:
             return
         if merged is not None:
@@ -69,19 +69,20 @@ def title_of(prompt: str, description: str | None) -> str:
 
 def _with_prompts(key: str, found: bytes, there: bytes | None, report: Report) -> bytes | None:
     """The library of one category and language, with the prompts that are not in it yet at its end."""
-    old, here = _prompts(key, found, report), [] if there is None else _prompts(key, there, report)
-    if old is None or here is None:
+    name = key.rpartition("/")[2]
+    old, here = _prompts(key, found, report), [] if there is None else _prompts(LIBRARY + name, there, report)
+    named = _NAME.fullmatch(name)
+    if old is None or here is None or named is None:
         return None
     known = {prompt["prompt"] for prompt in here}
     new = [prompt for prompt in old if prompt["prompt"] not in known]
     report.library_added += len(new)
     report.library_there += len(old) - len(new)
-    name = _NAME.fullmatch(key.removeprefix(LIBRARY))
-    if not new or name is None:
+    if not new:
         return None
     prompts = [*here, *new]
     return orjson.dumps(
-        {**name.groupdict(), "prompts": prompts, "count": len(prompts), "updated_at": rfc3339(now_ms()), "version": 1},
+        {**named.groupdict(), "prompts": prompts, "count": len(prompts), "updated_at": rfc3339(now_ms()), "version": 1},
         option=orjson.OPT_INDENT_2,
     )
 

@@ -20,7 +20,7 @@ from services.reindex.reading import read_recorded
 from services.storage.base import ObjectInfo, Storage
 from services.storage.errors import ObjectNotFound
 from services.storage.keys import is_folder_id
-from services.storage.names import facts_of
+from services.storage.names import KeyFacts, facts_of
 
 
 @dataclass
@@ -32,6 +32,13 @@ class OpenShelf:
     index: HistoryIndex
     marks: set[str]
     marked: set[str] = field(default_factory=set)
+
+    def facts_of(self, key: str) -> KeyFacts | None:
+        """An image of no user lies in nobody's folder; the account that gets it has one all the same."""
+        return facts_of(key if self.shelf.folder_id is not None else f"users/{self.folder_id}/{key}")
+
+    def has_moved(self, key: str, known: KeyFacts) -> bool:
+        return image_id_of(key, known) in self.marks
 
 
 class HistoryMover:
@@ -94,6 +101,10 @@ class HistoryMover:
         rest = {entry.target: entry for entry in opened.index.rest()}
         for target in sorted(rest.keys() - await self._history.indexed_among(rest)):
             entry = rest[target]
+            known = opened.facts_of(target)
+            if known is not None and opened.has_moved(target, known):
+                run.report.gone += 1
+                continue
             run.report.found_odd("no_day" if await self._is_there(entry.key) else "no_object", entry.key)
         if not run.dry_run and not opened.marked <= opened.marks:
             await self._marks.save(_mark_name(opened.shelf), opened.marks | opened.marked)
@@ -146,8 +157,7 @@ class HistoryMover:
         for _ in entries[1:]:
             report.found_odd("same_key", info.key)
         key = entries[0].target if entries else shelf.target(info.key)
-        # An image of no user lies in nobody's folder; the account that gets it has one all the same.
-        known = facts_of(key if shelf.folder_id is not None else f"users/{opened.folder_id}/{key}")
+        known = opened.facts_of(key)
         if known is None:
             report.found_odd("no_day", info.key)
             return None
@@ -162,7 +172,7 @@ class HistoryMover:
 
     async def _is_gone(self, opened: OpenShelf, piece: Piece, report: Report) -> bool:
         """Whether it was moved here before, and deleted since."""
-        if image_id_of(piece.key, piece.known) not in opened.marks:
+        if not opened.has_moved(piece.key, piece.known):
             return False
         with suppress(ObjectNotFound):
             await self._storage.stat(piece.key)

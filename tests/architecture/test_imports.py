@@ -121,8 +121,15 @@ def test_what_not_every_installation_uses_is_imported_where_it_is_used() -> None
         "import api.__main__, services.worker, scripts.serve; from pathlib import Path; "
         "from core.clients.database import open_database; open_database('', Path('nbl.db'), 1)"
     )
-    rare = {"asyncpg", "sqlalchemy.dialects.postgresql", "boto3", "botocore", "services.providers.demo.art", "nh3"}
-    rare |= {"services.legacy"}
+    rare = {
+        "asyncpg",
+        "sqlalchemy.dialects.postgresql",
+        "boto3",
+        "botocore",
+        "services.providers.demo.art",
+        "nh3",
+        "services.legacy",
+    }
     assert loaded_of(rare, program) == "set()\n"
 
 

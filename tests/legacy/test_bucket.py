@@ -16,16 +16,19 @@ from tests.legacy.moving import (
     indexed,
     is_an_oddity,
     move_in,
+    moved,
     moves_as,
     newest,
     owners,
+    put_in,
     without_owner,
 )
-from tests.legacy.old_app import OldLibrary, library, milliseconds
+from tests.legacy.old_app import OldLibrary, library, list_of, milliseconds, old_image
 from tests.reindex.library import charged, reindex
 from tests.support.buckets import BucketServer, bucket_settings
 from tests.support.databases import databases
 from tests.support.github import GitHubStandin, Person, github_settings
+from tests.support.parts import open_parts
 from tests.support.people import with_github
 from tests.support.service import run_service
 
@@ -156,3 +159,31 @@ def contents(moto: BucketServer, bucket: str) -> dict[str, bytes]:
             bodies = threads.map(lambda key: moto.s3.get_object(Key=key, **where)["Body"].read(), keys)
             found |= dict(zip(keys, bodies, strict=True))
     return found
+
+
+async def test_from_a_folder_into_a_bucket_that_everybody_reads_images_alone_go_there(
+    environment: dict[str, str], moto: BucketServer, empty_database: Path, old: Path
+) -> None:
+    """And what was deleted in the bucket, where the old app's list still tells of it, is no oddity."""
+    images = [old_image(f"users/{folder_of(1000)}/", number) for number in range(5)]
+    put_in(old, f"users/{folder_of(1000)}/history.json", list_of(images, 5))
+    for image in images:
+        put_in(old, image.key, image.data)
+    public, private = moto.new_bucket(), moto.new_bucket()
+    environment |= bucket_settings(moto.url, public, R2_PRIVATE_BUCKET_NAME=private)
+    environment |= {"R2_PUBLIC_URL": "https://images.example.org"}
+    async with open_parts(environment, empty_database) as parts:
+        assert (await moved(parts, old))["copied"] == 5
+        row, *_ = indexed(Path(environment["DATA_DIR"])).values()
+        await parts.container.history.delete(row.user_id, row.id, final=True)
+        (old / row.key).unlink()
+        report = await moved(parts, old)
+
+    assert (report["gone"], report["there"], report["odd"]) == (1, 4, {})
+    left = [image for image in images if image.key != row.key]
+    assert moto.keys(public) == sorted((image.key for image in left), key=str.encode)
+    assert {record_key(stem_of(image.key)) for image in left} <= set(moto.keys(private))
+    for image in left:
+        stored = moto.s3.get_object(Bucket=public, Key=image.key)
+        assert (digest(stored["Body"].read()), stored["ContentType"]) == (digest(image.data), "image/png")
+        assert stored["Metadata"]["created-at"].endswith("Z")
