@@ -25,12 +25,15 @@ from services.storage.names import KeyFacts, facts_of
 
 @dataclass
 class OpenShelf:
-    """A history that is being moved to the account of `folder_id`. `marks`: ids of images that were moved before."""
+    """A history that is being moved to the account of `folder_id`. `marks`: ids of images that were moved before;
+    `marked`: of those that this run has found or moved. `is_there`: it has a list, or images.
+    """
 
     shelf: Shelf
     folder_id: str
     index: HistoryIndex
     marks: set[str]
+    is_there: bool
     marked: set[str] = field(default_factory=set)
 
     def facts_of(self, key: str) -> KeyFacts | None:
@@ -92,12 +95,13 @@ class HistoryMover:
     async def _open(self, shelf: Shelf, folder_id: str, report: Report) -> OpenShelf:
         if not is_folder_id(folder_id):
             report.found_odd("no_account", shelf.prefix)
-            return OpenShelf(shelf, folder_id, HistoryIndex(()), set())
-        report.histories += 1
+            return OpenShelf(shelf, folder_id, HistoryIndex(()), set(), is_there=False)
         index = await read_index(self._source.storage, shelf, self._source.zone, report)
-        return OpenShelf(shelf, folder_id, index, await self._marks.load(_mark_name(shelf)))
+        marks = await self._marks.load(_mark_name(shelf))
+        return OpenShelf(shelf, folder_id, index, marks, is_there=len(index) > 0)
 
     async def _close(self, opened: OpenShelf, run: Run[Report]) -> None:
+        run.report.histories += opened.is_there
         rest = {entry.target: entry for entry in opened.index.rest()}
         for target in sorted(rest.keys() - await self._history.indexed_among(rest)):
             entry = rest[target]
@@ -113,6 +117,7 @@ class HistoryMover:
         pieces, recorded = self._pieces(opened, batch, run.report)
         keys = [*pieces, *(info.key for found in recorded for info in found.images)]
         known = await self._history.indexed_among(keys)
+        opened.is_there |= bool(keys)
         run.report.count_seen(len(keys))
         run.report.there += len(known)
         fresh = [piece for key, piece in pieces.items() if key not in known]
