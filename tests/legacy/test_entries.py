@@ -10,10 +10,13 @@ from zoneinfo import ZoneInfo
 import orjson
 import pytest
 
+from services.history.models import Image
 from services.history.object_metadata import ObjectMetadata
 from services.legacy.entries import read_index
+from services.legacy.images import completed
 from services.legacy.models import LegacyEntry, Shelf
 from services.legacy.report import Report
+from services.reindex.models import Entry
 from services.storage.local import LocalStorage
 from services.storage.spool import Spool
 from tests.legacy.moving import folder_of, milliseconds_of, put_in
@@ -114,3 +117,29 @@ async def test_on_the_disk_a_file_is_named_below_the_list_and_may_name_its_objec
             [plain(f"outputs/web/{KEY}")],
             {},
         )
+
+
+def told_by_metadata(prompt: str) -> Entry:
+    image = Image(
+        id="img_a", user_id="", folder_id=ADA, key=KEY, mode="basic", prompt=prompt, aspect_ratio="unknown",
+        resolution="2K", provider="unknown", model="unknown", duration=1.5, created_at=5, width=1, height=1, size=1,
+        mime_type="image/png", call_id="",
+    )  # fmt: skip
+    return Entry(image, None, ADA, "metadata", 5)
+
+
+@pytest.mark.parametrize(
+    ("in_metadata", "in_list", "prompt"),
+    [("a cat on a ma", ["a cat on a mat"], "a cat on a mat"), ("a cat on a mat", ["a cat"], "a cat on a mat"),
+     ("a dog", ["a cat", "a dog that barks"], "a dog that barks"), ("a bird", ["the newest", "older"], "the newest"),
+     (" a  dog ", ["a cat", "a dog\nthat barks"], "a dog\nthat barks"), ("a dog", [""], "a dog")],
+)  # fmt: skip
+def test_of_prompts_the_longer_counts_and_of_entries_the_one_that_goes_with_the_object(
+    in_metadata: str, in_list: list[str], prompt: str
+) -> None:
+    """The bytes and the metadata of an object were written together, last of all."""
+    entries = tuple(LegacyEntry(KEY, KEY, False, text, NOTHING, f"of {text}", None) for text in in_list)
+    whole = completed(told_by_metadata(in_metadata), entries)
+    assert (whole.image.prompt, whole.source) == (prompt, "history")
+    assert whole.image.text_response == f"of {prompt if prompt in in_list else in_list[0]}"
+    assert (whole.image.resolution, whole.image.duration, whole.image.created_at) == ("2K", 1.5, 5)
