@@ -2,7 +2,7 @@
 
 import hashlib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import orjson
@@ -18,7 +18,7 @@ from services.storage.errors import ObjectNotFound
 
 LIBRARY = "prompts/library/"
 ON_DISK = "data/prompts/"
-TITLE_WORDS = 6
+TITLE_WORDS = 8
 _NAME = re.compile(r"(?P<category>[\w-]+)_(?P<language>[a-z]{2})\.json", re.ASCII)
 
 Merge = Callable[[str, bytes, bytes | None, Report], bytes | None]
@@ -67,43 +67,49 @@ def title_of(prompt: str, description: str | None) -> str:
     return description or " ".join(prompt.split()[:TITLE_WORDS])
 
 
+def tags_of(fields: Mapping[str, Any]) -> list[str]:
+    tags = fields.get("tags")
+    return [tag for tag in map(text_of, tags) if tag is not None] if isinstance(tags, list) else []
+
+
 def _with_prompts(key: str, found: bytes, there: bytes | None, report: Report) -> bytes | None:
     """The library of one category and language, with the prompts that are not in it yet at its end."""
     name = key.rpartition("/")[2]
-    old, here = _prompts(key, found, report), [] if there is None else _prompts(LIBRARY + name, there, report)
     named = _NAME.fullmatch(name)
-    if old is None or here is None or named is None:
+    old = _read_library(key, found, report)
+    here: dict[str, Any] = {"prompts": []}
+    if there is not None:
+        here = _read_library(LIBRARY + name, there, report)
+    if not old or not here or named is None:
         return None
-    known = {prompt["prompt"] for prompt in here}
-    new = [prompt for prompt in old if prompt["prompt"] not in known]
+    known = {prompt["prompt"] for prompt in here["prompts"]}
+    new = [prompt for prompt in old["prompts"] if prompt["prompt"] not in known]
     report.library_added += len(new)
-    report.library_there += len(old) - len(new)
+    report.library_there += len(old["prompts"]) - len(new)
     if not new:
         return None
-    prompts = [*here, *new]
-    return orjson.dumps(
-        {**named.groupdict(), "prompts": prompts, "count": len(prompts), "updated_at": rfc3339(now_ms()), "version": 1},
-        option=orjson.OPT_INDENT_2,
-    )
+    prompts = [*here["prompts"], *new]
+    written = {"prompts": prompts, "count": len(prompts), "updated_at": rfc3339(now_ms()), "version": 1}
+    return orjson.dumps({**here, **named.groupdict(), **written}, option=orjson.OPT_INDENT_2)
 
 
-def _prompts(key: str, data: bytes, report: Report) -> list[dict[str, Any]] | None:
-    """Each prompt once, with a title; None for what is no library at all."""
+def _read_library(key: str, data: bytes, report: Report) -> dict[str, Any]:
+    """A library with each prompt once, and what else stands in it; empty for what is none."""
     document = read_json(data, key, report)
     listed = document.get("prompts") if isinstance(document, dict) else None
-    if not isinstance(listed, list):
+    if not isinstance(document, dict) or not isinstance(listed, list):
         if document is not None:
             report.found_odd("broken_json", key, "no list of prompts")
-        return None
-    found = dict[str, dict[str, Any]]()
+        return {}
+    prompts = dict[str, dict[str, Any]]()
     for number, fields in enumerate(listed):
         prompt = text_of(fields.get("prompt")) if isinstance(fields, dict) else None
         if prompt is None:
             report.found_odd("broken_entry", key, f"number {number + 1}")
         else:
-            title = text_of(fields.get("title")) or title_of(prompt, text_of(fields.get("description")))
-            found.setdefault(prompt, {**fields, "title": title, "prompt": prompt})
-    return list(found.values())
+            texts = {name: text_of(fields.get(name)) or "" for name in ("description", "source")}
+            prompts.setdefault(prompt, {**fields, "prompt": prompt, **texts, "tags": tags_of(fields)})
+    return {**document, "prompts": list(prompts.values())}
 
 
 def _with_keywords(key: str, found: bytes, there: bytes | None, report: Report) -> bytes | None:

@@ -5,7 +5,7 @@ from datetime import tzinfo
 from typing import Any, Protocol
 
 from core.clock import from_text
-from services.legacy.documents import title_of
+from services.legacy.documents import tags_of, title_of
 from services.legacy.entries import read_json, text_of
 from services.legacy.images import Source
 from services.legacy.models import FavoritePrompt
@@ -68,11 +68,10 @@ def _favorite(fields: Any, zone: tzinfo) -> FavoritePrompt | None:
     prompt = text_of(fields.get("prompt")) if isinstance(fields, dict) else None
     if prompt is None:
         return None
-    tags = fields.get("tags")
     return FavoritePrompt(
         title=text_of(fields.get("title")) or title_of(prompt, text_of(fields.get("description"))),
         prompt=prompt,
-        tags=tuple(filter(None, map(text_of, tags))) if isinstance(tags, list) else (),
+        tags=tuple(tags_of(fields)),
         category=text_of(fields.get("category")),
         source=text_of(fields.get("source")),
         favorited_at=from_text(text_of(fields.get("favorited_at")), zone),

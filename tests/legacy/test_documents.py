@@ -34,14 +34,24 @@ def stored(parts: Parts, key: str) -> Any:
 
 
 async def test_a_library_moves_in_beside_what_is_here_prompt_by_prompt(parts: Parts, old: Path) -> None:
-    words = "one two three four five six seven"
-    put_in(old, LIBRARY, document(OLD_PROMPT, {"prompt": words}, {"prompt": "mine"}, OLD_PROMPT, {"tags": []}, "odd"))
+    put_in(
+        old,
+        LIBRARY,
+        document(
+            OLD_PROMPT,
+            {"prompt": "bare", "tags": "no list", "more": 1},
+            {"prompt": "mine"},
+            OLD_PROMPT,
+            {"tags": []},
+            "odd",
+        ),
+    )
     put_in(old, "data/prompts/food_zh.json", document({"prompt": "一碗热汤"}))
     put_in(old, "data/prompts/metadata.json", b"{}")
     put_in(old, "prompts/library/art_en.json", b'{"prompts": [')
     put_in(old, "prompts/library/product_en.json", b'{"prompts": {}}')
     here = {"title": "Mine", "prompt": "mine", "description": "changed here", "tags": [], "source": "library"}
-    put_in(in_storage(parts, ""), LIBRARY, document(here))
+    put_in(in_storage(parts, ""), LIBRARY, orjson.dumps({"prompts": [here], "replace": True}))
 
     report = await moved(parts, old)
 
@@ -49,10 +59,12 @@ async def test_a_library_moves_in_beside_what_is_here_prompt_by_prompt(parts: Pa
     assert report["odd"] == {"broken_entry": 2, "broken_json": 2, "unknown": 1}
     library = stored(parts, LIBRARY)
     assert library["prompts"] == [
-        here, {**OLD_PROMPT, "title": "A sailor"}, {"title": "one two three four five six", "prompt": words},
+        here, OLD_PROMPT, {"prompt": "bare", "description": "", "source": "", "tags": [], "more": 1},
     ]  # fmt: skip
     assert (library["category"], library["language"], library["count"], library["version"]) == ("portrait", "en", 3, 1)
-    assert stored(parts, "prompts/library/food_zh.json")["prompts"] == [{"title": "一碗热汤", "prompt": "一碗热汤"}]
+    assert library["replace"], "what else stands in a file that is here stays"
+    (soup,) = stored(parts, "prompts/library/food_zh.json")["prompts"]
+    assert soup == {"prompt": "一碗热汤", "description": "", "source": "", "tags": []}
     before = state(parts)
     assert (await moved(parts, old))["library_added"] == 0
     assert state(parts) == before
