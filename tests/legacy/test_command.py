@@ -86,6 +86,21 @@ async def test_a_source_that_cannot_be_is_refused(
         await moved(parts, source if "//" in source else old / source, shared_to=shared_to)
 
 
+async def test_a_login_that_two_have_signed_in_with_names_nobody(parts: Parts, old: Path) -> None:
+    """The first has given it up, and the second has taken it."""
+    for number in (1, 2):
+        databases.change(
+            parts.container.settings.storage.data_dir,
+            "INSERT INTO users (id, role, folder_id, created_at, login, github_id, is_granted_admin)"
+            " VALUES (:id, 'user', :folder_id, 1, 'Ada', :number, false)",
+            id=f"usr_{number}", folder_id=folder_of(number), number=number,
+        )  # fmt: skip
+        if number == 1:
+            assert (await moved(parts, old, shared_to="ada"))["odd"] == {}
+    with pytest.raises(SettingsError, match="or two have"):
+        await moved(parts, old, shared_to="ada")
+
+
 @pytest.mark.parametrize("target", ["s3://some-bucket", "s3://everybodys"])
 async def test_lists_are_written_into_no_bucket_but_our_own_and_not_where_everybody_reads_them(
     redis_url: str, empty_database: Path, tmp_path: Path, target: str
