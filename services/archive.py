@@ -8,6 +8,7 @@ import zipfile
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 
 from core.clock import Milliseconds, utc
+from services.storage.errors import ObjectNotFound
 
 FIRST_YEAR = 1980  # no earlier one can be written in a zip
 _READABLE_FILE = 0o100644 << 16
@@ -57,6 +58,26 @@ class ZipStream:
         """The table of contents, which makes it whole."""
         self._zip.close()
         return b"".join(self._sink.take())
+
+
+async def opened(pieces: AsyncGenerator[bytes]) -> AsyncGenerator[bytes] | None:
+    """The bytes of an object; None when it is gone, which must be known before anything of it is in the zip."""
+    try:
+        first = await anext(pieces, b"")
+    except ObjectNotFound:
+        return None
+    return _joined(first, pieces)
+
+
+async def whole(content: bytes) -> AsyncGenerator[bytes]:
+    """As pieces."""
+    yield content
+
+
+async def _joined(first: bytes, rest: AsyncIterator[bytes]) -> AsyncGenerator[bytes]:
+    yield first
+    async for piece in rest:
+        yield piece
 
 
 def _date_time(moment: Milliseconds) -> tuple[int, int, int, int, int, int]:

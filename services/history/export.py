@@ -2,7 +2,7 @@
 
 import asyncio
 import re
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Mapping
+from collections.abc import AsyncGenerator, Callable, Collection, Mapping
 from concurrent.futures import Executor
 from contextlib import aclosing
 from typing import Any, BinaryIO
@@ -10,10 +10,9 @@ from typing import Any, BinaryIO
 import orjson
 
 from core.clock import now_ms, rfc3339, utc_day
-from services.archive import ZipStream
+from services.archive import ZipStream, opened
 from services.history.models import Image
 from services.storage.base import Storage
-from services.storage.errors import ObjectNotFound
 from services.storage.spool import Spool
 
 METADATA = "metadata.json"
@@ -57,7 +56,7 @@ class HistoryExport:
             async with aclosing(images):
                 async for image in images:
                     unseen.pop(image.id, None)
-                    content = await self._open(image)
+                    content = await opened(self._storage.stream(image.key))
                     if content is None:
                         await metadata.add({"file": None, **describe(image)})
                         continue
@@ -70,15 +69,6 @@ class HistoryExport:
             async with aclosing(archive.file(METADATA, now_ms(), metadata.pieces(), size=size)) as parts:
                 async for part in parts:
                     yield part
-
-    async def _open(self, image: Image) -> AsyncGenerator[bytes] | None:
-        """Its bytes; None when they are gone, which must be known before anything of it is in the zip."""
-        pieces = self._storage.stream(image.key)
-        try:
-            first = await anext(pieces, b"")
-        except ObjectNotFound:
-            return None
-        return _joined(first, pieces)
 
 
 class FileNames:
@@ -134,9 +124,3 @@ class _Metadata:
 
     async def _run(self, work: Callable[..., Any], *arguments: object) -> Any:
         return await asyncio.get_running_loop().run_in_executor(self._threads, work, *arguments)
-
-
-async def _joined(first: bytes, rest: AsyncIterator[bytes]) -> AsyncGenerator[bytes]:
-    yield first
-    async for piece in rest:
-        yield piece

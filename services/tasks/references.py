@@ -1,6 +1,5 @@
 """The images that a task is made from: they wait in storage, where every worker finds them."""
 
-import contextlib
 from collections.abc import AsyncIterator, Mapping, Sequence
 from concurrent.futures import Executor
 from typing import Any
@@ -9,8 +8,8 @@ from core.clock import Milliseconds
 from services.references.models import ReferenceImage
 from services.storage.base import Storage
 from services.storage.errors import ObjectExists
-from services.storage.spool import Spool, SpoolFile
-from services.storage.threads import on_disk
+from services.storage.fetching import fetch_file
+from services.storage.spool import Spool
 
 # How long those of a task that did not succeed are there for another try.
 KEPT_MS = 24 * 3600 * 1000
@@ -41,12 +40,7 @@ class TaskReferences:
             for index, facts in enumerate(kept):
                 reference = ReferenceImage(path=self._spool.new_path(), **facts)
                 fetched.append(reference)
-                file = SpoolFile(reference.path, reference.size)
-                async with contextlib.aclosing(self._storage.stream(_key(task_id, index))) as pieces:
-                    async for piece in pieces:
-                        file.write(piece)
-                        await on_disk(self._threads, file.flush)
-                await on_disk(self._threads, file.close)
+                await fetch_file(self._storage, _key(task_id, index), reference.path, reference.size, self._threads)
         except BaseException:
             for reference in fetched:
                 reference.remove()
