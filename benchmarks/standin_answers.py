@@ -75,7 +75,7 @@ def image_answer(body: Json, step: Step, picture: EncodedPicture, model: str) ->
     if step.mode == "thoughts" or (thinking and step.mode != "text_and_image"):
         parts += [{"text": "I am weighing the composition.", "thought": True}, _picture_part(step, "@0@", True)]
     if step.mode == "text_and_image" or step.text is not None:
-        parts.append(words)
+        parts.append(words | _signature(step))
     parts.append(_picture_part(step, "@1@", False))
     envelope = _envelope(body, parts, "STOP", model, _IMAGE_TOKENS)
     if any("google_search" in tool or "googleSearch" in tool for tool in body.get("tools", ())):
@@ -95,7 +95,13 @@ def _picture_part(step: Step, placeholder: str, thought: bool) -> Json:
     part: Json = {"inlineData": inline}
     if thought:
         return part | {"thought": True}
-    return part | {"thoughtSignature": base64.b64encode(b"signature of answer %d" % next(_serial)).decode()}
+    return part | _signature(step)
+
+
+def _signature(step: Step) -> Json:
+    """Each one another, as the service's are; opaque to whoever sends it back."""
+    signature = (b"signature %d of an answer " % next(_serial)).ljust(step.signature_bytes, b"~")
+    return {"thoughtSignature": base64.b64encode(signature).decode()}
 
 
 def _envelope(body: Json, parts: list[Json], finish_reason: str, model: str, image_tokens: int) -> Json:

@@ -56,6 +56,7 @@ class StepFields(TypedDict, total=False):
     huge_bytes: int
     drip_seconds: float
     search_html: str
+    signature_bytes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +66,7 @@ class Step:
     `delay_seconds` passes before the first byte. `image_bytes` 0 leaves the size as it falls; `pixels` overrides
     what the request asks for. `text` is the text part, or the whole answer of a text model (None: words, or an
     instance of the response schema). `{key}` in `message` becomes the caller's key, as a careless upstream would.
+    `signature_bytes`: how long a thought signature is at least.
     """
 
     mode: Mode = "ok"
@@ -86,6 +88,7 @@ class Step:
     huge_bytes: int = 100_000_000
     drip_seconds: float = 1.0
     search_html: str = '<div class="container"><a class="chip" href="https://www.google.com/search?q=x">x</a></div>'
+    signature_bytes: int = 0
 
 
 def parse_step(given: Mapping[str, Any]) -> Step:

@@ -50,6 +50,7 @@ def draft_of(
     guest_kept_ms: Milliseconds,
 ) -> Image:
     command, facts, now = work.command, result.image.facts, now_ms()
+    chat = command.chat
     return Image(
         id=image_id_of(work.call.id),
         user_id=caller.user_id,
@@ -72,6 +73,8 @@ def draft_of(
         negative_prompt=command.negative_prompt,
         seed=command.seed,
         safety_level=command.safety_level,
+        session_id=None if chat is None else chat.session_id,
+        chat_index=None if chat is None else chat.index,
         task_id=None if work.share is None else work.share.task_id,
         text_response=result.text_response,
         thinking=result.thinking,

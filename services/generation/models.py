@@ -1,6 +1,6 @@
 """What the pipeline takes, what it carries from step to step, and what it gives."""
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Self
 
@@ -10,7 +10,16 @@ from services.accounts.models import Caller
 from services.history.models import Image
 from services.history.records import Record
 from services.idempotency import Call, IdempotencyKey
-from services.providers.base import Capability, ImageFacts, ImageRequest, ImageResult, Model, SafetyLevel
+from services.providers.base import (
+    AnswerPart,
+    Capability,
+    EarlierTurn,
+    ImageFacts,
+    ImageRequest,
+    ImageResult,
+    Model,
+    SafetyLevel,
+)
 from services.providers.service import Route
 from services.quota.models import Reservation
 from services.references.models import ReferenceImage
@@ -22,7 +31,19 @@ CAPABILITIES: Mapping[str, Capability] = {
     "blend": Capability.EDIT,
     "style": Capability.EDIT,
     "batch": Capability.TEXT_TO_IMAGE,
+    "chat": Capability.EDIT,
 }
+
+
+@dataclass(frozen=True)
+class PlaceInChat:
+    """`index` of the turn, from 0. `prepare` is called once the points are held, with the model that was chosen and the
+    call's id, and gives the turns before; their files belong to whoever made this.
+    """
+
+    session_id: str
+    index: int
+    prepare: Callable[[Model, str], Awaitable[tuple[EarlierTurn, ...]]]
 
 
 @dataclass(frozen=True)
@@ -50,6 +71,7 @@ class GenerationCommand:
     include_bytes: bool = False
     references: tuple[ReferenceImage, ...] = ()
     idempotency: IdempotencyKey | None = None
+    chat: PlaceInChat | None = None
 
 
 @dataclass(frozen=True)
@@ -114,7 +136,7 @@ class Generated:
     """A made image. `image` None: not kept, `data` has the bytes. `duration` in seconds.
 
     `lifecycle` is the model whose end is to be told of; `replayed`: it was made by an earlier call with the same
-    Idempotency-Key.
+    Idempotency-Key. `parts`: what a turn of a chat was answered, unless an earlier try was.
     """
 
     image: Image | None
@@ -128,9 +150,18 @@ class Generated:
     duration: float
     lifecycle: Model | None = None
     replayed: bool = False
+    parts: tuple[AnswerPart, ...] = ()
 
     @classmethod
-    def of_image(cls, image: Image, data: bytes | None, *, lifecycle: Model | None, replayed: bool) -> Self:
+    def of_image(
+        cls,
+        image: Image,
+        data: bytes | None,
+        *,
+        lifecycle: Model | None,
+        replayed: bool,
+        parts: tuple[AnswerPart, ...] = (),
+    ) -> Self:
         return cls(
             image=image,
             facts=ImageFacts(image.mime_type, image.width, image.height),
@@ -143,6 +174,7 @@ class Generated:
             duration=image.duration,
             lifecycle=lifecycle,
             replayed=replayed,
+            parts=parts,
         )
 
 
@@ -152,6 +184,7 @@ class Kept:
 
     record: Record
     data: bytes | None
+    parts: tuple[AnswerPart, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -301,7 +301,9 @@ class GenerationService:
         with self._step("commit"):
             await self._commit(work.reservation)
         self._fail_points.reach("committed")
-        return Generated.of_image(made.record.image, made.data, lifecycle=work.route.model, replayed=False)
+        return Generated.of_image(
+            made.record.image, made.data, lifecycle=work.route.model, replayed=False, parts=made.parts
+        )
 
     async def _indexed(self, made: Kept) -> None:
         try:
@@ -323,9 +325,13 @@ class GenerationService:
         return await self._kept(work, await self._asked(work))
 
     async def _asked(self, work: Work) -> Answer:
+        request, chat = work.request, work.command.chat
+        if chat is not None:
+            with self._step("earlier_turns"):
+                request = replace(request, turns=await chat.prepare(work.route.model, work.call.id))
         started = time.perf_counter()
         with self._step("provider"):
-            result = await self._providers.make_image(work.route, work.request)
+            result = await self._providers.make_image(work.route, request)
         duration = round(time.perf_counter() - started, 3)
         self._fail_points.reach("answered")
         return Answer(replace(result, search_sources=clean_sources(result.search_sources)), duration)
@@ -339,7 +345,8 @@ class GenerationService:
             data = await self._keeper.read(spooled) if command.include_bytes else None
             draft = draft_of(work, command.caller, work.stem, result, duration, self._guest_kept_ms)
             with self._step("store"):
-                return Kept(await self._keeper.store(draft, spooled, work.stem, work.charge), data)
+                record = await self._keeper.store(draft, spooled, work.stem, work.charge)
+            return Kept(record, data, result.parts)
         finally:
             spooled.remove()
 

@@ -61,11 +61,44 @@ class ProviderInfo:
 
 
 @dataclass(frozen=True)
+class KeptText:
+    """A text in a file, as it stands between the quotes of a JSON string: `size` bytes from `offset`."""
+
+    path: Path
+    offset: int
+    size: int
+
+
+@dataclass(frozen=True)
+class EarlierPart:
+    """A part of an earlier answer. `text` None: here its image stands. `signature`: the provider's mark on it."""
+
+    text: KeptText | None
+    signature: KeptText | None
+
+
+@dataclass(frozen=True)
+class EarlierTurn:
+    """A message and its answer, as far as they are sent again.
+
+    `references` and `image` are in files; None stands for one that is left out. `parts` are the answer as the model of
+    the request gave it; empty where another one did, or where they are lost: then `said` is its text.
+    """
+
+    prompt: str
+    references: tuple[ReferenceImage | None, ...]
+    said: str | None
+    image: ReferenceImage | None
+    parts: tuple[EarlierPart, ...] = ()
+
+
+@dataclass(frozen=True)
 class ImageRequest:
     """One image to make, already checked against what the model can do.
 
     `grounded`: with a search for what the prompt names. `style_transfer`: of two references, the first is redrawn in
     the style of the second; otherwise all of them are blended. The provider leaves their files where they are.
+    `turns`: those that came before in a chat; None outside of one.
     """
 
     model: Model
@@ -80,6 +113,7 @@ class ImageRequest:
     grounded: bool = False
     references: tuple[ReferenceImage, ...] = ()
     style_transfer: bool = False
+    turns: tuple[EarlierTurn, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -104,11 +138,25 @@ class SpooledImage:
 
 
 @dataclass(frozen=True)
+class AnswerPart:
+    """A part of an answer that is no thought, as a chat gives it back. `text` None: here the image stands.
+
+    `signature`: the provider's mark on this part, which goes back with it unchanged.
+    """
+
+    text: str | None
+    signature: str | None
+
+
+@dataclass(frozen=True)
 class ImageResult:
+    """`parts`: all of the answer, of a turn of a chat alone."""
+
     image: SpooledImage
     text_response: str | None = None
     thinking: str | None = None
     search_sources: str | None = None
+    parts: tuple[AnswerPart, ...] = ()
 
 
 class Provider(Protocol):

@@ -6,7 +6,7 @@ each request against the one that Google's own SDK sends.
 
 import re
 import urllib.parse
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Executor
 from typing import Any, TypedDict
 
@@ -17,7 +17,7 @@ from yarl import URL
 
 from core.clients.proxies import proxy_for
 from services.moderation.errors import ContentBlocked
-from services.providers.base import ImageRequest, ImageResult, Model
+from services.providers.base import AnswerPart, ImageRequest, ImageResult, Model
 from services.providers.errors import (
     InvalidApiKey,
     NoImage,
@@ -110,14 +110,14 @@ class GeminiProvider:
             "content-length": str(body.size),
             **self._hop_headers,
         }
-        data = body.pieces(self._threads) if body.has_images else body.whole()
+        data = body.pieces(self._threads) if body.has_files else body.whole()
         try:
             async with self._session.post(
                 url, data=data, headers=headers, allow_redirects=False, **self._through
             ) as response:
                 if response.status != 200:
                     raise await _http_error(response, api_key)
-                return await self._read(response, reader)
+                return await self._read(response, reader, in_chat=body.is_of_chat)
         except BrokenAnswer as error:
             raise ProviderUnavailable(str(error)) from error
         except AnswerTooLarge as error:
@@ -127,7 +127,7 @@ class GeminiProvider:
         except aiohttp.ClientError as error:
             raise ProviderConnection(f"{type(error).__name__}: {error}") from error
 
-    async def _read(self, response: aiohttp.ClientResponse, reader: InlineDataReader) -> ImageResult:
+    async def _read(self, response: aiohttp.ClientResponse, reader: InlineDataReader, *, in_chat: bool) -> ImageResult:
         """Decode as it arrives, and write two megabytes at a time in a thread: the disk may be slow, the event loop may
         not, and each hand-over to a thread costs as much as decoding a tenth of an image (docs/adr/0003). Many answers
         at once share what may wait in memory.
@@ -138,7 +138,7 @@ class GeminiProvider:
                 reader.feed(piece)
                 if reader.unwritten >= min(FLUSH_BYTES, UNWRITTEN_BYTES // self._reading):
                     await on_disk(self._threads, reader.flush)
-            return await on_disk(self._threads, lambda: _result(*reader.finish()))
+            return await on_disk(self._threads, lambda: _result(*reader.finish(), in_chat=in_chat))
         finally:
             self._reading -= 1
 
@@ -162,15 +162,18 @@ def _through(proxy: str | None, *, plain: bool) -> tuple[_Through, dict[str, str
     return ({"proxy": bare}, known) if plain else ({"proxy": bare, "proxy_headers": known}, {})
 
 
-def _result(answer: Any, payloads: list[Payload]) -> ImageResult:
-    """The image and the texts of an answer. Raises ProviderUnavailable where it has another shape than documented."""
+def _result(answer: Any, payloads: list[Payload], *, in_chat: bool) -> ImageResult:
+    """The image and the texts of an answer, `in_chat` its parts besides.
+
+    Raises ProviderUnavailable where it has another shape than documented.
+    """
     try:
-        return _pick(answer, payloads)
+        return _pick(answer, payloads, in_chat=in_chat)
     except (AttributeError, IndexError, KeyError, TypeError) as error:
         raise ProviderUnavailable(f"the answer has an unknown shape: {error!r}", retryable=False) from error
 
 
-def _pick(answer: Any, payloads: list[Payload]) -> ImageResult:
+def _pick(answer: Any, payloads: list[Payload], *, in_chat: bool) -> ImageResult:
     """Images that are thoughts are dropped. Works on files, so it belongs in a thread."""
     candidates = answer.get("candidates") or []
     candidate = candidates[0] if candidates else {}
@@ -191,7 +194,22 @@ def _pick(answer: Any, payloads: list[Payload]) -> ImageResult:
         text_response=text,
         thinking=_texts(parts, thought=True),
         search_sources=_search_sources(candidate),
+        parts=tuple(_answer_parts(parts, image)) if in_chat else (),
     )
+
+
+def _answer_parts(parts: list[dict[str, Any]], image: Mapping[str, Any]) -> Iterator[AnswerPart]:
+    """What the next turn gives back: all but thoughts, and images other than the one that is kept."""
+    for part in parts:
+        if part.get("thought"):
+            continue
+        signature = part.get("thoughtSignature")
+        if signature is not None and not isinstance(signature, str):
+            raise TypeError("thoughtSignature")
+        if part.get("inlineData") is image:
+            yield AnswerPart(None, signature)
+        elif "text" in part or (signature and "inlineData" not in part):
+            yield AnswerPart(part.get("text", ""), signature)
 
 
 def _no_image(answer: Mapping[str, Any], finish_reason: str | None, text: str | None) -> ContentBlocked | NoImage:

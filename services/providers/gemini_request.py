@@ -4,22 +4,20 @@
 """
 
 import functools
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from concurrent.futures import Executor
+from pathlib import Path
 from typing import Any
 
 import orjson
 import pybase64
 
-from services.providers.base import ImageRequest
+from services.providers.base import ImageRequest, KeptText
+from services.providers.gemini_contents import Segment, contents
 from services.references.models import ReferenceImage
 from services.storage.threads import on_disk
 
 PIECE_BYTES = 384 * 1024  # whole groups of three bytes, so that the texts of the pieces join to that of the whole
-STYLE_INSTRUCTION = (
-    "Redraw the first image in the style of the second: keep what the first one shows, and take colours, light, "
-    "brushwork and texture from the second."
-)
 SAFETY_THRESHOLDS = {
     "strict": "BLOCK_LOW_AND_ABOVE",
     "moderate": "BLOCK_MEDIUM_AND_ABOVE",
@@ -38,48 +36,59 @@ class Body:
     """The body for one image. `size` in bytes."""
 
     def __init__(self, request: ImageRequest) -> None:
-        prompt = f"{STYLE_INSTRUCTION}\n\n{request.prompt}" if request.style_transfer else request.prompt
-        text = orjson.dumps({"text": prompt})
-        self._start = b'{"contents":[{"role":"user","parts":[' + text
-        self._images = [(_image_start(image), image) for image in request.references]
-        self._end = b"]}]," + orjson.dumps(_settings(request))[1:]
-        self.size = len(self._start) + len(self._end) + sum(map(_size, self._images))
+        self._segments = _joined([*contents(request), orjson.dumps(_settings(request))[1:]])
+        self.size = sum(map(_size, self._segments))
+        self.is_of_chat = request.turns is not None
 
     @property
-    def has_images(self) -> bool:
-        return bool(self._images)
+    def has_files(self) -> bool:
+        return len(self._segments) > 1
 
     def whole(self) -> bytes:
-        """All of a body without images."""
-        return self._start + self._end
+        """All of a body without files."""
+        (only,) = self._segments
+        assert isinstance(only, bytes)
+        return only
 
     async def pieces(self, threads: Executor) -> AsyncIterator[bytes]:
         """In order; files are read and encoded in `threads`. Raises StorageUnavailable."""
-        yield self._start
-        for start, image in self._images:
-            yield start
-            for offset in range(0, image.size, PIECE_BYTES):
-                yield await on_disk(threads, functools.partial(_encoded, image, offset))
-            yield _IMAGE_END
-        yield self._end
+        for segment in self._segments:
+            if isinstance(segment, bytes):
+                yield segment
+                continue
+            for offset in range(0, segment.size, PIECE_BYTES):
+                yield await on_disk(threads, functools.partial(_piece, segment, offset))
 
 
-_IMAGE_END = b'"}}'
+def _joined(segments: Iterable[Segment]) -> list[Segment]:
+    """With what stands between two files as one."""
+    joined: list[Segment] = []
+    for segment in segments:
+        if isinstance(segment, bytes) and joined and isinstance(joined[-1], bytes):
+            joined[-1] += segment
+        else:
+            joined.append(segment)
+    return joined
 
 
-def _image_start(image: ReferenceImage) -> bytes:
-    return b',{"inlineData":{"mimeType":"%s","data":"' % image.mime_type.encode()
+def _size(segment: Segment) -> int:
+    """On the wire."""
+    if isinstance(segment, bytes):
+        return len(segment)
+    return -(-segment.size // 3) * 4 if isinstance(segment, ReferenceImage) else segment.size
 
 
-def _size(entry: tuple[bytes, ReferenceImage]) -> int:
-    start, image = entry
-    return len(start) + -(-image.size // 3) * 4 + len(_IMAGE_END)
+def _piece(segment: ReferenceImage | KeptText, offset: int) -> bytes:
+    """As it is sent."""
+    if isinstance(segment, ReferenceImage):
+        return pybase64.b64encode(_read(segment.path, offset, PIECE_BYTES))
+    return _read(segment.path, segment.offset + offset, min(PIECE_BYTES, segment.size - offset))
 
 
-def _encoded(image: ReferenceImage, offset: int) -> bytes:
-    with image.path.open("rb") as file:
+def _read(path: Path, offset: int, size: int) -> bytes:
+    with path.open("rb") as file:
         file.seek(offset)
-        return pybase64.b64encode(file.read(PIECE_BYTES))
+        return file.read(size)
 
 
 def _settings(request: ImageRequest) -> dict[str, Any]:

@@ -180,7 +180,7 @@ def test_an_escaped_text_that_looks_like_data_stays_text(spool: Spool) -> None:
     body = standin_body("text with a trap")
     for size in (1, 2, 64 * KIB):
         answer, found = read(spool, cut(body, size))
-        assert answer["candidates"][0]["content"]["parts"][0] == {"text": TRAP}
+        assert answer["candidates"][0]["content"]["parts"][0]["text"] == TRAP
         assert found == [PICTURE]
 
 

@@ -13,7 +13,7 @@ from PIL import Image
 
 from benchmarks.gemini_standin import GeminiStandin
 from services.history.records import read_record
-from services.providers.gemini_request import STYLE_INSTRUCTION
+from services.providers.gemini_contents import STYLE_INSTRUCTION
 from tests.conftest import OPERATOR_KEY, OpenService
 from tests.providers.test_gemini import camel_case, google_config
 from tests.providers.upstream import image_calls, image_rows, kept_files

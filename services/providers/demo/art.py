@@ -8,6 +8,7 @@ import math
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import reduce
 from io import BytesIO
 from random import Random
 
@@ -17,7 +18,7 @@ from services.providers.demo.blending import blend, restyle
 from services.providers.demo.canvas import WHITE, Canvas, Frame, ellipse, mix, rectangle
 from services.providers.demo.creatures import CREATURES
 from services.providers.demo.objects import OBJECTS
-from services.providers.demo.palette import Reading, outdoor_palette, read_prompt, studio_palette
+from services.providers.demo.palette import Reading, outdoor_palette, read_prompt, refined, studio_palette
 from services.providers.demo.scenes import draw_ground, draw_meadow_flowers
 from services.providers.demo.sky import Stage, draw_sky, draw_weather
 from services.references.models import ReferenceImage
@@ -56,12 +57,34 @@ def draw_from(
     return _finished(blend(_scene(prompt, seed, width, height), references), prompt)
 
 
+def draw_on(
+    earlier: Sequence[str],
+    references: Sequence[ReferenceImage],
+    prompt: str,
+    *,
+    seed: int,
+    width: int,
+    height: int,
+) -> bytes:
+    """A PNG of what the `earlier` prompts have come to with this one: composed as for the first of them, and changed in
+    what the later ones name. Raises UnsupportedImage.
+    """
+    prompts = [*earlier, prompt]
+    scene = _painted(reduce(refined, map(read_prompt, prompts)), prompts[0], seed, width, height)
+    return _finished(blend(scene, references) if references else scene, prompt)
+
+
 def _scene(prompt: str, seed: int, width: int, height: int) -> Image.Image:
+    return _painted(read_prompt(prompt), prompt, seed, width, height)
+
+
+def _painted(reading: Reading, prompt: str, seed: int, width: int, height: int) -> Image.Image:
+    """`prompt` and seed decide how what was read is laid out."""
     digest = hashlib.sha256(f"{seed}\n{prompt}".encode("utf-8", "surrogatepass")).digest()
     rng = Random(int.from_bytes(digest, "big"))
     scale = min(1.0, math.sqrt(_WORK_PIXELS / (width * height)))
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
-    image = _compose(read_prompt(prompt), rng, size)
+    image = _compose(reading, rng, size)
     return image if size == (width, height) else image.resize((width, height), Image.Resampling.BICUBIC)
 
 

@@ -110,6 +110,19 @@ def read_prompt(prompt: str) -> Reading:
     )
 
 
+def refined(before: Reading, after: Reading) -> Reading:
+    """What is meant when one thing is said and then another: what is named anew changes, all else stays."""
+    added = [name for name in after.subjects if name not in before.subjects]
+    return Reading(
+        times=after.times or before.times,
+        places=after.places or before.places,
+        moods=before.moods | after.moods,
+        # Two have room in a picture: the first that was ever named, and the last.
+        subjects=(*before.subjects[:1], *added[-1:]) if added else before.subjects,
+        colours=after.colours or before.colours,
+    )
+
+
 @dataclass(frozen=True)
 class Palette:
     """Colours of one picture: sky from top to horizon, the light and its glow, land from far to near, accents."""

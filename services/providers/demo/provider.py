@@ -81,9 +81,13 @@ class DemoProvider:
         # Loaded with the first picture: brushes and fonts take 3 MB of each process, most of which never draw.
         art = import_module("services.providers.demo.art")
         width, height = image_size(request.aspect_ratio, request.resolution)
-        prompt = _DIRECTIVE.sub("", request.prompt).strip()
-        seed = _prompt_seed(prompt) if request.seed is None else request.seed
-        if request.references:
+        prompt, turns = _without_directives(request.prompt), request.turns or ()
+        earlier = [_without_directives(turn.prompt) for turn in turns]
+        seed = _prompt_seed(earlier[0] if earlier else prompt) if request.seed is None else request.seed
+        if earlier:
+            sent = [image for turn in turns for image in turn.references if image is not None]
+            draw = partial(art.draw_on, earlier, [*sent, *request.references])
+        elif request.references:
             style = request.style_transfer
             draw = partial(art.draw_from, request.references, style_transfer=style)
         else:
@@ -109,6 +113,10 @@ def image_size(aspect_ratio: str, resolution: str) -> tuple[int, int]:
 def _remove_image(work: asyncio.Future[ImageResult]) -> None:
     if not work.cancelled() and work.exception() is None:
         work.result().image.remove()
+
+
+def _without_directives(prompt: str) -> str:
+    return _DIRECTIVE.sub("", prompt).strip()
 
 
 def _seconds(text: str | None) -> float:
