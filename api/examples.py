@@ -174,6 +174,35 @@ _TASK_DETAIL: dict[str, Any] = {
     },
 }
 
+_CHAT = "chat_01kga0000000abcdefghjkmnpq"
+_SAID: dict[str, Any] = {
+    "role": "user",
+    "content": "A lighthouse at dusk",
+    "image_url": None,
+    "thumbnail_url": None,
+    "thinking": None,
+    "timestamp": _TIME,
+    "history_id": None,
+    "image_deleted": False,
+    "attachments": [{"mime_type": "image/png", "width": 640, "height": 480, "size": 48213}],
+}
+_ANSWERED: dict[str, Any] = {
+    **_SAID,
+    "role": "assistant",
+    "content": "Here is your lighthouse.",
+    "image_url": _IMAGE["image_url"],
+    "thumbnail_url": _IMAGE["thumbnail_url"],
+    "history_id": _IMAGE["id"],
+    "attachments": [],
+}
+_CHAT_READ: dict[str, Any] = {
+    "session_id": _CHAT,
+    "title": "A lighthouse at dusk",
+    "created_at": _TIME,
+    "aspect_ratio": "16:9",
+    "messages": [_SAID, _ANSWERED],
+}
+
 # By the name of the schema.
 EXAMPLES: dict[str, Any] = {
     "AuthConfigRead": {"github": False, "local": False, "guest": True, "trial": True, "languages": ["en", "zh"]},
@@ -254,6 +283,35 @@ EXAMPLES: dict[str, Any] = {
         "execution_time_ms": 14,
     },
     "Envelope_Success_": {"success": True, "data": {"success": True}, "execution_time_ms": 5},
+    "NewChatRead": {"session_id": _CHAT, "created_at": _TIME, "aspect_ratio": "16:9", "title": None},
+    "ChatsRead": {
+        "sessions": [
+            {
+                "session_id": _CHAT,
+                "title": "A lighthouse at dusk",
+                "created_at": _TIME,
+                "message_count": 2,
+                "last_message_at": _TIME,
+                "preview_prompt": "A lighthouse at dusk",
+                "preview_image_url": _IMAGE["thumbnail_url"],
+            }
+        ],
+        "total": 1,
+        "limit": 20,
+        "offset": 0,
+        "has_more": False,
+    },
+    "ChatRead": _CHAT_READ,
+    "ChatExportRead": {**_CHAT_READ, "exported_at": _TIME},
+    "ChatAnswerRead": {
+        **_ANSWERED,
+        "duration": 8.214,
+        "provider": "gemini",
+        "model": "gemini-3-pro-image",
+        "dropped_images": 0,
+        "dropped_turns": 0,
+        "deleted_images": 0,
+    },
     "HistoryRead": {"items": [_IMAGE], "total": 1, "limit": 20, "offset": 0, "has_more": False},
     "ImageDetailRead": {**_IMAGE, "text_response": None, "thinking": None, "search_sources": None},
     "DeletedRead": {"success": True, "deleted_count": 1, "not_found": ["img_01kga0000000zyxwvtsrqpnmkj"]},

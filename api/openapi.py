@@ -7,6 +7,8 @@ from fastapi import FastAPI
 
 from api.examples import EXAMPLES
 from api.schemas.admin_tasks import WaitsFor
+from api.schemas.chat import ChatExportFormat, ChatMessageBody, MessageRole
+from api.schemas.common import WithImages
 from api.schemas.generate import BlendBody, BlendMode, EstimatedMode
 from api.schemas.history import Mode
 from api.schemas.quota import CheckedMode, CheckedResolution, QuotaRefusal
@@ -47,23 +49,31 @@ HEADERS: dict[str, tuple[str, dict[str, Any]]] = {
     ),
 }
 
-# The handler reads this body itself, so FastAPI does not know of it.
-BLEND_BODY: dict[str, Any] = {
-    "requestBody": {
-        "required": True,
-        "content": {
-            "application/json": {"schema": {"$ref": "#/components/schemas/BlendBody"}},
-            "multipart/form-data": {
-                "schema": {"$ref": "#/components/schemas/BlendForm"},
-                "encoding": {"images": {"contentType": "image/jpeg, image/png, image/webp, image/gif"}},
+# Bodies with images in them, by the beginning of their names: handlers read these themselves, so FastAPI does not know
+# of them.
+BODIES_WITH_IMAGES: dict[str, type[WithImages]] = {"Blend": BlendBody, "ChatMessage": ChatMessageBody}
+
+
+def body_with_images(name: str) -> dict[str, Any]:
+    """`openapi_extra` of a route that takes a body of BODIES_WITH_IMAGES."""
+    return {
+        "requestBody": {
+            "required": True,
+            "content": {
+                "application/json": {"schema": {"$ref": f"#/components/schemas/{name}Body"}},
+                "multipart/form-data": {
+                    "schema": {"$ref": f"#/components/schemas/{name}Form"},
+                    "encoding": {"images": {"contentType": "image/jpeg, image/png, image/webp, image/gif"}},
+                },
             },
-        },
+        }
     }
-}
+
 
 TAGS = {
     "auth": "signing in, staying signed in, signing out",
     "generate": "making images",
+    "chat": "refining an image in several turns",
     "history": "what the caller made",
     "images": "the bytes of an image, by a signed link or as its owner",
     "quota": "what the caller may still make today",
@@ -75,11 +85,13 @@ TAGS = {
 # Sets of values by the name that their component has, and so their type in a generated client.
 ENUMERATIONS: dict[str, Any] = {
     "BlendMode": BlendMode,
+    "ChatExportFormat": ChatExportFormat,
     "EstimatedMode": EstimatedMode,
     "HealthStatus": Status,
     "HistoryMode": Mode,
     "ItemStatus": ItemStatus,
     "HistorySort": Sort,
+    "MessageRole": MessageRole,
     "QuotaMode": CheckedMode,
     "QuotaRefusal": QuotaRefusal,
     "QuotaResolution": CheckedResolution,
@@ -103,7 +115,7 @@ def describe(app: FastAPI) -> None:
     def openapi() -> Node:
         if app.openapi_schema is None:
             document = build()
-            document["components"]["schemas"] |= _blend_schemas()
+            document["components"]["schemas"] |= dict(_schemas_with_images())
             _without_fastapis_own_errors(document)
             _with_headers(document)
             _with_whole_answers(document)
@@ -117,14 +129,16 @@ def describe(app: FastAPI) -> None:
     app.openapi = openapi  # type: ignore[method-assign]
 
 
-def _blend_schemas() -> Node:
-    """The body as JSON, and as a form, which has files where the JSON has texts."""
-    as_json, as_form = BlendBody.model_json_schema(), BlendBody.model_json_schema()
-    as_form["title"] = "BlendForm"
-    as_form["properties"]["images"]["items"] = {"type": "string", "format": "binary"}
-    as_form["properties"]["images"]["description"] = "files: JPEG PNG WebP GIF; a model may take fewer than 14"
-    as_form["example"] = as_form["example"] | {"images": ["(the bytes of a file)", "(the bytes of another)"]}
-    return {"BlendBody": as_json, "BlendForm": as_form}
+def _schemas_with_images() -> Iterator[tuple[str, Node]]:
+    """Each body as JSON, and as a form, which has files where the JSON has texts."""
+    for name, model in BODIES_WITH_IMAGES.items():
+        as_form = model.model_json_schema()
+        as_form["title"] = f"{name}Form"
+        as_form["properties"]["images"]["items"] = {"type": "string", "format": "binary"}
+        as_form["properties"]["images"]["description"] = "files: JPEG PNG WebP GIF; a model may take fewer than 14"
+        as_form["example"] = as_form["example"] | {"images": ["(the bytes of a file)", "(the bytes of another)"]}
+        yield f"{name}Body", model.model_json_schema()
+        yield as_form["title"], as_form
 
 
 def _without_fastapis_own_errors(document: Node) -> None:

@@ -28,6 +28,7 @@ from services.accounts.own_keys import OwnKeys
 from services.accounts.owners import OwnerRegistry
 from services.accounts.service import AccountService
 from services.accounts.service_keys import ServiceKeys
+from services.chat.assembly import ChatNeighbours, Chats, assemble_chats
 from services.checks import components
 from services.generation.assembly import Generation, GenerationNeighbours, assemble_generation
 from services.generation.recovery import Recovery
@@ -96,6 +97,7 @@ class Container:
     providers: ProviderService
     references: ReferenceService
     generation: GenerationService
+    chats: Chats
     recovery: Recovery
     reindexer: Reindexer
     history: HistoryService
@@ -144,6 +146,7 @@ class _Domains:
     quota: Quota
     history: History
     generation: Generation
+    chats: Chats
     tasks: Tasks
     accounts: Accounts
     limiter: RateLimiter
@@ -162,12 +165,14 @@ async def _domains(ground: Ground, kinds: Sequence[TaskKind], terms: DeliveryTer
     generation = assemble_generation(
         ground, GenerationNeighbours(providers, moderation, quota, history.service, idempotency), stack
     )
+    forebears = Forebears(database).of
+    chats = assemble_chats(ground, ChatNeighbours(generation.service, history.service, idempotency, forebears), stack)
     http = GuardedHttp(settings.tasks.allowed_private_hosts, resolver=terms.resolver, total_seconds=terms.try_seconds)
     stack.push_async_callback(http.close)
     tasks = assemble_tasks(
         ground,
         TaskNeighbours(
-            forebears=Forebears(database).of,
+            forebears=forebears,
             idempotency=idempotency,
             generation=generation.service,
             quota=quota.of_tasks,
@@ -184,12 +189,13 @@ async def _domains(ground: Ground, kinds: Sequence[TaskKind], terms: DeliveryTer
             history=history.service,
             quota=quota.service,
             tasks=tasks.service,
+            chats=chats.departure,
             providers=providers,
             forgetters=(quota.service.forget, idempotency.forget, moderation.forget, limiter.forget),
         ),
         stack,
     )
-    return _Domains(providers, moderation, quota, history, generation, tasks, accounts, limiter, http)
+    return _Domains(providers, moderation, quota, history, generation, chats, tasks, accounts, limiter, http)
 
 
 def _container(ground: Ground, domains: _Domains, terms: DeliveryTerms) -> Container:
@@ -209,7 +215,7 @@ def _container(ground: Ground, domains: _Domains, terms: DeliveryTerms) -> Conta
         local_accounts=accounts.local,
         directory=accounts.directory,
         departures=accounts.departures,
-        account_export=AccountExport(history.service, history.export),
+        account_export=AccountExport(history.service, history.export, domains.chats.export),
         own_keys=accounts.own_keys,
         service_keys=accounts.service_keys,
         limiter=domains.limiter,
@@ -218,6 +224,7 @@ def _container(ground: Ground, domains: _Domains, terms: DeliveryTerms) -> Conta
         providers=domains.providers,
         references=ReferenceService(ground.spool, settings.storage, ground.files, ground.pixels),
         generation=domains.generation.service,
+        chats=domains.chats,
         recovery=domains.generation.recovery,
         reindexer=_reindexer(ground, domains),
         history=history.service,

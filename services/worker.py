@@ -65,6 +65,10 @@ async def clear_references(ctx: dict[str, Any]) -> int:
     return await _container(ctx).task_retention.clear_orphans()
 
 
+async def clear_chats(ctx: dict[str, Any]) -> int:
+    return await _container(ctx).chats.departure.clear()
+
+
 async def finish_departures(ctx: dict[str, Any]) -> int:
     return await _container(ctx).departures.finish()
 
@@ -121,6 +125,7 @@ def _chores(container: Container) -> Worker:
             cron(finish_departures, second=set(range(5, 60, RETENTION_SECONDS)), keep_result=0, timeout=JOB_SECONDS),
             cron(forget_tasks, second=set(range(10, 60, RETENTION_SECONDS)), keep_result=0, timeout=JOB_SECONDS),
             cron(clear_references, minute={45}, second={15}, keep_result=0, timeout=JOB_SECONDS),
+            cron(clear_chats, minute={50}, second={15}, keep_result=0, timeout=JOB_SECONDS),
             cron(clean_spool, minute={0}, second={15}, keep_result=0),
             cron(clean_copies, minute={30}, second={15}, keep_result=0, timeout=JOB_SECONDS),
         ],

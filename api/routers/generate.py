@@ -11,13 +11,13 @@ from api.context import request_id_of
 from api.dependencies import BaseUrl, CurrentCaller, KeyBeside, MakingCaller, OwnKey, Services
 from api.errors import errors
 from api.idempotency import IdempotencyHeader, idempotency_of
-from api.openapi import BLEND_BODY
+from api.openapi import body_with_images
 from api.prefer import PrefersAsync
 from api.schemas.common import Envelope
 from api.schemas.generate import BasicBody, EstimateQuery, EstimateRead, GeneratedRead, SearchBody
 from api.schemas.tasks import TaskStartedRead
 from api.task_answers import for_later, started_answer
-from api.uploads.blend import BlendRequest
+from api.uploads.with_references import BlendRequest
 from core.clock import now_ms
 from core.errors import (
     FieldProblem,
@@ -30,9 +30,10 @@ from core.errors import (
     ValidationFailed,
 )
 from services.container import Container
-from services.generation.models import CAPABILITIES, Generated, GenerationCommand
+from services.generation.models import CAPABILITIES, GenerationCommand
 from services.idempotency import Conflict, IdempotencyMismatch
 from services.moderation.errors import ContentBlocked
+from services.providers.base import Model
 from services.providers.errors import (
     ApiKeyRequired,
     InvalidApiKey,
@@ -51,7 +52,7 @@ ONE_RESOLUTION = "1K"  # of what is not plain text to image
 
 router = APIRouter(prefix="/api/generate", tags=["generate"])
 
-_CAN_HAPPEN = (
+CAN_HAPPEN = (
     Unauthorized, ApiKeyRequired, InvalidApiKey, QuotaExceeded, Cooldown, RateLimited, ContentBlocked,
     ProviderOverloaded, ProviderUnavailable, ProviderTimeout, ProviderRateLimited, ProviderConnection,
     ProviderRejected, NoImage, PayloadTooLarge, RequestTimeout, StorageUnavailable, Conflict, IdempotencyMismatch,
@@ -60,7 +61,7 @@ _CAN_HAPPEN = (
 _STARTED: dict[int | str, dict[str, Any]] = {
     202: {"model": Envelope[TaskStartedRead], "description": "with `Prefer: respond-async`: a task makes it"}
 }
-GENERATION_ERRORS = {**errors(*_CAN_HAPPEN), **_STARTED}
+GENERATION_ERRORS = {**errors(*CAN_HAPPEN), **_STARTED}
 
 
 @router.post("/basic", response_model=Envelope[GeneratedRead], responses=GENERATION_ERRORS)
@@ -131,8 +132,8 @@ async def generate_search(
 @router.post(
     "/blend",
     response_model=Envelope[GeneratedRead],
-    responses={**errors(*_CAN_HAPPEN, UnsupportedImage), **_STARTED},
-    openapi_extra=BLEND_BODY,
+    responses={**errors(*CAN_HAPPEN, UnsupportedImage), **_STARTED},
+    openapi_extra=body_with_images("Blend"),
 )
 async def generate_blend(
     request: Request,
@@ -189,13 +190,17 @@ async def _answer(
     if is_async:
         submitted = await services.image_tasks.submit(*for_later(command), kind="generate")
         return started_answer(request, submitted, base_url, started)
-    generated = await services.generation.generate(command, _connected(request))
+    generated = await services.generation.generate(command, connected(request))
     envelope = Envelope[GeneratedRead](
         data=GeneratedRead.of(generated, services.links, base_url, now_ms()),
         execution_time_ms=round((time.perf_counter() - started) * 1000),
     )
     # Written here: FastAPI would hold what was just made against its model once more.
-    return Response(envelope.model_dump_json(), headers=answer_headers(generated), media_type="application/json")
+    return Response(
+        envelope.model_dump_json(),
+        headers=answer_headers(generated.lifecycle, replayed=generated.replayed),
+        media_type="application/json",
+    )
 
 
 def _resolution(query: EstimateQuery, default: str) -> str:
@@ -206,10 +211,9 @@ def _resolution(query: EstimateQuery, default: str) -> str:
     return ONE_RESOLUTION
 
 
-def answer_headers(generated: Generated) -> dict[str, str]:
+def answer_headers(model: Model | None, *, replayed: bool) -> dict[str, str]:
     """`Deprecation` (RFC 9745) and `Sunset` (RFC 8594) of a model near its end; `Idempotency-Replayed`."""
-    headers = {"Idempotency-Replayed": "true"} if generated.replayed else {}
-    model = generated.lifecycle
+    headers = {"Idempotency-Replayed": "true"} if replayed else {}
     if model is not None and model.deprecated_on is not None:
         moment = datetime(model.deprecated_on.year, model.deprecated_on.month, model.deprecated_on.day, tzinfo=UTC)
         headers["Deprecation"] = f"@{int(moment.timestamp())}"
@@ -218,8 +222,8 @@ def answer_headers(generated: Generated) -> dict[str, str]:
     return headers
 
 
-def _connected(request: Request) -> Callable[[], Awaitable[bool]]:
-    async def connected() -> bool:
+def connected(request: Request) -> Callable[[], Awaitable[bool]]:
+    async def is_connected() -> bool:
         return not await request.is_disconnected()
 
-    return connected
+    return is_connected

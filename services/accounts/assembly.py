@@ -19,6 +19,7 @@ from services.accounts.service import AccountService
 from services.accounts.service_keys import ServiceKeys
 from services.accounts.sessions import SessionStore
 from services.accounts.states import StateStore
+from services.chat.departure import ChatDeparture
 from services.ground import Ground, open_threads
 from services.history.service import HistoryService
 from services.limits import RateLimiter
@@ -50,6 +51,7 @@ class AccountNeighbours:
     history: HistoryService
     quota: QuotaService
     tasks: TaskService
+    chats: ChatDeparture
     providers: ProviderService
     forgetters: Sequence[Forget]
 
@@ -64,6 +66,7 @@ def assemble_accounts(ground: Ground, given: AccountNeighbours, stack: AsyncExit
         given.history,
         given.quota,
         given.tasks,
+        given.chats,
         given.forgetters,
         under_way_seconds=ground.call_lifetime_seconds,
     )

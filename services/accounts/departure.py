@@ -17,6 +17,7 @@ from core.logging import get_logger
 from services.accounts.service_key_rows import remove_keys
 from services.accounts.sessions import SessionStore
 from services.accounts.users import Departure, departures, get_user, remove_departed, set_left
+from services.chat.departure import ChatDeparture
 from services.history.service import HistoryService
 from services.quota.service import QuotaService
 from services.tasks.service import TaskService
@@ -39,6 +40,7 @@ class Departures:
         history: HistoryService,
         quota: QuotaService,
         tasks: TaskService,
+        chats: ChatDeparture,
         forgetters: Sequence[Forget],
         *,
         under_way_seconds: float,
@@ -48,6 +50,7 @@ class Departures:
         self._history = history
         self._quota = quota
         self._tasks = tasks
+        self._chats = chats
         self._forgetters = tuple(forgetters)
         self._under_way_ms = int(under_way_seconds * 1000)
 
@@ -96,6 +99,7 @@ class Departures:
             await self._history.purge_user(departure.user_id)
         else:
             await self._history.adopt(departure.user_id, heir, await self._folder_of(heir))
+        await self._chats.leave(departure.user_id, heir)
 
     async def _heir(self, departure: Departure) -> str | None:
         """Who keeps what was made: nobody, when they have left as well."""

@@ -46,6 +46,8 @@ OF_EXAMPLES = {
     "generate_batch": 202,
     "start_generation": 202,
     "retry_task": 404,
+    "create_chat": 201,
+    "send_message": 404,
 }
 ENDS = {("/api/history/all", "delete"): 1, ("/api/auth/logout", "post"): 2, ("/api/auth/me", "delete"): 3}
 
@@ -62,7 +64,7 @@ async def working_service(open_service: OpenService, gemini: GeminiStandin) -> A
     """With a worker, so that what is watched ends, and without an operator's key; a caller's own is asked for at the
     stand-in.
     """
-    service = await open_service(GOOGLE_GEMINI_BASE_URL=gemini.url)
+    service = await open_service(GOOGLE_GEMINI_BASE_URL=gemini.url, TRIAL_GUEST_SHARE="1")
     async with working(service):
         yield service
 
@@ -297,6 +299,7 @@ async def test_answers_are_what_the_document_says(
     values = {"image_id": made["history_id"], "lang": "en", "session_id": "ses_nothing", "user_id": "usr_nothing"}
     values["key_id"] = "key_nothing"
     values["task_id"] = "task_nothing"
+    values["chat_id"] = (await guest.client.post("/api/chat/sessions", json={})).json()["session_id"]
     checked = 0
     # What ends the image, all of them, the account or the session comes last.
     for path, method, operation in sorted(operations, key=lambda entry: (ENDS.get(entry[:2], 0), entry[1] == "delete")):

@@ -17,6 +17,7 @@ from api.main import create_app
 from benchmarks.gemini_standin import GeminiStandin
 from core.metrics import Metrics
 from core.settings import load_settings
+from tests.chat.talking import begin, contents_of
 from tests.conftest import OpenService
 from tests.support.answers import error_of
 from tests.support.service import Guest, RunningService
@@ -27,6 +28,7 @@ NOTHING = {
     "image_id": "img_01kga0000000abcdefghjkmnpq",
     "session_id": "ses_01kga0000000abcdefghjkmnpq",
     "task_id": "task_01kga0000000abcdefghjkmnpq",
+    "chat_id": "chat_01kga0000000abcdefghjkmnpq",
 }
 
 # Routes with an id of somebody's in their path: a body that they take.
@@ -47,10 +49,15 @@ WITH_IDS: dict[tuple[str, str], dict[str, Any] | None] = {
     ("delete", "/api/v1/tasks/{task_id}"): None,
     ("get", "/api/v1/tasks/{task_id}/events"): None,
     ("post", "/api/v1/tasks/{task_id}/events-token"): None,
+    ("get", "/api/chat/sessions/{chat_id}"): None,
+    ("post", "/api/chat/sessions/{chat_id}/messages"): {"message": "make it blue"},
+    ("delete", "/api/chat/sessions/{chat_id}"): None,
+    ("get", "/api/chat/sessions/{chat_id}/export"): None,
 }
 # Routes that list or show what is the caller's own.
 LISTS = {
     ("get", "/api/history"),
+    ("get", "/api/chat/sessions"),
     ("get", "/api/v1/tasks"),
     ("get", "/api/auth/sessions"),
     ("get", "/api/auth/me"),
@@ -93,6 +100,7 @@ NOBODYS = {
     ("post", "/api/generate/search"),
     ("post", "/api/generate/blend"),
     ("post", "/api/generate/batch"),
+    ("post", "/api/chat/sessions"),
     ("post", "/api/v1/tasks/generate"),
     ("post", "/api/v1/tasks/execute"),
     ("get", "/api/generate/estimate"),
@@ -126,6 +134,7 @@ class Two:
             "secret harbour",
             *self.ids["image_id"],
             *self.ids["task_id"],
+            *self.ids["chat_id"],
         ]
 
 
@@ -141,13 +150,16 @@ async def two(open_service: OpenService, gemini: GeminiStandin) -> AsyncIterator
     (session,) = (await a.client.get("/api/auth/sessions")).json()["sessions"]
     images = [listed["history_id"], trashed["history_id"], httpx.URL(unlisted["image_url"]).path.rpartition("/")[2]]
     tasks = [await submit(a, "secret harbour, later")]
-    yield Two(service, a, b, listed, {"image_id": images, "session_id": [session["id"]], "task_id": tasks})
+    chats = [await begin(a), await begin(a, title="secret harbour, in turns")]
+    ids = {"image_id": images, "session_id": [session["id"]], "task_id": tasks, "chat_id": chats}
+    yield Two(service, a, b, listed, ids)
     # Whatever B tried, A has it all.
     assert (await a.client.get("/api/auth/me")).status_code == 200
     assert [item["id"] for item in (await a.history())["items"]] == [listed["history_id"]]
     for url in (listed["image_url"], listed["thumbnail_url"], unlisted["image_url"]):
         assert (await service.client.get(url)).status_code == 200
     assert (await a.client.post(f"/api/history/{trashed['history_id']}/restore")).status_code == 200
+    assert [await contents_of(a, chat_id) for chat_id in chats] == [[], []]
 
 
 def comparable(response: httpx.Response) -> tuple[int, Any, dict[str, str]]:

@@ -17,6 +17,7 @@ from services.history.records import read_record
 from services.history.store import images
 from services.quota.holds import holds
 from services.quota.ledger import charges
+from tests.chat.talking import begin
 from tests.conftest import OPERATOR_KEY, OpenService
 from tests.support.answers import error_of
 from tests.support.people import set_up_admin
@@ -36,6 +37,7 @@ NO_LIMITS = {
     "RATE_LIMIT_REQUESTS": "10000000", "GUEST_RATE_PER_HOUR": "10000000", "TRIAL_GLOBAL_QUOTA": "10000000",
     "TRIAL_COOLDOWN_SECONDS": "0", "TRIAL_GUEST_SHARE": "1", "TRIAL_BASIC_1K_LIMIT": "10000000",
     "TRIAL_BASIC_4K_LIMIT": "10000000", "TRIAL_SEARCH_LIMIT": "10000000", "TRIAL_BLEND_LIMIT": "10000000",
+    "TRIAL_CHAT_LIMIT": "10000000",
     "TRIAL_BATCH_1K_LIMIT": "10000000", "TRIAL_BATCH_4K_LIMIT": "10000000",
     "LOGIN_RATE_PER_MINUTE": "10000000",
 }  # fmt: skip
@@ -199,7 +201,8 @@ async def known_guest(service: RunningService) -> tuple[Guest, dict[str, str]]:
     await cancel(guest, task_id)
     (session,) = (await guest.client.get("/api/auth/sessions")).json()["sessions"]
     ids = {"image_id": image["history_id"], "session_id": session["id"], "user_id": guest.id, "lang": "en"}
-    return guest, ids | {"key_id": "key_01kga0000000abcdefghjkmnpq", "task_id": task_id}
+    ids |= {"key_id": "key_01kga0000000abcdefghjkmnpq", "chat_id": await begin(guest)}
+    return guest, ids | {"task_id": task_id}
 
 
 def sample(found: list[Probe], chance: random.Random) -> list[Probe]:

@@ -21,6 +21,7 @@ from schemathesis.core.result import Ok
 from api.schemas.generate import EXAMPLE_IMAGES
 from benchmarks.gemini_standin import GeminiStandin
 from tests.accounts.test_service_keys import made
+from tests.chat.talking import begin as begin_chat
 from tests.clients.test_url_guard import PUBLIC
 from tests.conftest import OPERATOR_KEY, OpenService
 from tests.support.github import GitHubStandin, Person, github_settings
@@ -53,6 +54,7 @@ NO_LIMITS = {
     "TRIAL_BASIC_4K_LIMIT": "1000000",
     "TRIAL_SEARCH_LIMIT": "1000000",
     "TRIAL_BLEND_LIMIT": "1000000",
+    "TRIAL_CHAT_LIMIT": "1000000",
     "TRIAL_BATCH_1K_LIMIT": "1000000",
     "TRIAL_BATCH_4K_LIMIT": "1000000",
 }
@@ -151,12 +153,15 @@ async def know(service: RunningService, github: GitHubStandin, name: str) -> Kno
             "lang": "zh",
             "key_id": key["id"],
             "task_id": task_id,
+            "chat_id": await begin_chat(guest),
         },
         {
             "refresh_tokens": {"refresh_token": guest.tokens["refresh_token"]},
             "generate_basic": {"prompt": "a lighthouse"},
             "generate_search": {"prompt": "a lighthouse"},
             "generate_blend": {"prompt": "a lighthouse", "images": list(EXAMPLE_IMAGES)},
+            "create_chat": {},
+            "send_message": {"message": "make it blue"},
             "generate_batch": {"prompt": "a lighthouse", "count": 2},
             "create_service_key": {"name": "a program"},
             "start_generation": {"params": {"prompt": "a lighthouse"}},

@@ -12,9 +12,11 @@ from benchmarks.gemini_standin import GeminiStandin
 from services.storage.names import record_key, stem_of
 from services.storage.owner import OWNER_KEY
 from services.worker import clean_copies
+from tests.chat.talking import begin, bytes_of, inline, say, told, without_signature
 from tests.conftest import OpenService
 from tests.faults.histories import next_run, retain, work_and_die
 from tests.history.shelf import WIDE, retained, set_columns
+from tests.references.pictures import picture
 from tests.support.buckets import BucketServer, bucket_settings
 from tests.support.fault_proxy import Fault, FaultProxy
 from tests.support.parts import open_parts
@@ -131,6 +133,25 @@ async def test_a_public_bucket_holds_images_alone_and_is_linked_to(
     gone = await guest.client.delete(f"/api/history/{made['history_id']}", params={"final": "true"})
     assert gone.status_code == 200
     assert moto.keys(public) == moto.keys(private, "users/") == []
+
+
+async def test_what_came_with_messages_of_a_chat_is_in_no_public_bucket(
+    open_service: OpenService, gemini: GeminiStandin, moto: BucketServer
+) -> None:
+    public, private = moto.new_bucket(), moto.new_bucket()
+    more = {"R2_PUBLIC_URL": "https://images.example.org", "R2_PRIVATE_BUCKET_NAME": private}
+    guest = await (await open_over(open_service, gemini, moto.url, public, **more)).guest()
+    chat_id, photo = await begin(guest), picture("JPEG")
+    first = await say(guest, chat_id, "a boat", photo)
+    assert first["image_url"].startswith("https://images.example.org/users/")
+    await say(guest, chat_id, "a red boat")
+    user, model, _ = told(gemini)
+    assert user["parts"][1] == inline(photo, "image/jpeg")
+    assert without_signature(model["parts"][0]) == inline(await bytes_of(guest, first))
+    assert moto.keys(public, "chats/") == []
+    assert len(moto.keys(private, f"chats/{chat_id}/")) == 3
+    assert (await guest.client.delete(f"/api/chat/sessions/{chat_id}")).status_code == 200
+    assert moto.keys(private, "chats/") == []
 
 
 async def test_what_was_stored_before_there_were_two_buckets_is_still_read_and_deleted(
