@@ -104,6 +104,7 @@ def create_app(settings: Settings, metrics: Metrics, *, body_seconds: float = BO
         # A generated client names its methods after these: the handlers' own names.
         generate_unique_id_function=lambda route: route.name,
     )
+    app.state.is_closing = False
     app.state.translations = Translations(settings.defaults.default_language)
     install_error_handlers(app)
     for router in ROUTERS:

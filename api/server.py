@@ -13,7 +13,8 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from api.listener import PoliteListener
 from services.container import Container
 
-FIRST_WORDS_SECONDS = 0.1
+LOOK_SECONDS = 0.02
+LAST_WORDS_LOOKS = 50  # one second
 
 
 class ApiServer(uvicorn.Server):
@@ -43,8 +44,12 @@ class ApiServer(uvicorn.Server):
         container.task_streams.stop()
         for server in self.servers:
             server.close()
-        if self.server_state.connections:
-            # uvicorn would close those at once that have not asked anything yet, and who has just connected and is
-            # asking could not know whether they were heard.
-            await asyncio.sleep(FIRST_WORDS_SECONDS)
+        # Each answer from now on says that its connection closes.
+        self._app.state.is_closing = True
+        # uvicorn would close those at once on which nothing is being asked. Who has just connected, or is about to ask
+        # once more, could not know whether they were heard.
+        for _ in range(LAST_WORDS_LOOKS):
+            if not self.server_state.connections:
+                break
+            await asyncio.sleep(LOOK_SECONDS)
         await super().shutdown(sockets)

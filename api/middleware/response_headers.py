@@ -1,4 +1,6 @@
-"""Headers of every answer: what a browser may do with it, and how much of its rate limit a caller has left."""
+"""Headers of every answer: what a browser may do with it, how much of its rate limit a caller has left, and whether the
+connection closes because this process does.
+"""
 
 from urllib.parse import urlsplit
 
@@ -14,6 +16,7 @@ _SECURITY_HEADERS = (
     (b"permissions-policy", b"camera=(), microphone=(), geolocation=()"),
 )
 _STRICT_TRANSPORT = (b"strict-transport-security", b"max-age=31536000; includeSubDomains")
+_CLOSE = (b"connection", b"close")
 _NO_STORE = (b"cache-control", b"no-store")
 _ASK_AGAIN = (b"cache-control", b"no-cache")
 
@@ -36,6 +39,8 @@ class ResponseHeaders:
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
                 headers = [*message.get("headers", ()), *self._always]
+                if scope["app"].state.is_closing:
+                    headers.append(_CLOSE)
                 if scope["scheme"] == "https":
                     headers.append(_STRICT_TRANSPORT)
                 names = {name for name, _ in headers}

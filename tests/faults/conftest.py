@@ -6,7 +6,9 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import OpenService
+from tests.faults.replicas import Replica
 from tests.faults.support import OwnRedis
+from tests.support.installation import free_port
 from tests.support.service import RunningService
 from tests.tasks.workers import Workers
 
@@ -31,3 +33,12 @@ async def workers(service: RunningService, settings: dict[str, str]) -> AsyncIte
     workers = Workers(service, {**settings, "DATA_DIR": str(service.data_dir)})
     yield workers
     await workers.close()
+
+
+@pytest.fixture
+async def api(service: RunningService, settings: dict[str, str]) -> AsyncIterator[Replica]:
+    """As a process, over what the service has."""
+    api = Replica(service, {**settings, "DATA_DIR": str(service.data_dir)}, port=free_port())
+    await api.start()
+    yield api
+    await api.close()

@@ -23,6 +23,7 @@ START_SECONDS = 30
 # Of the 30 that are promised from a worker's death on; the lease was renewed before that.
 MOST_WITHOUT_WORKER_MS = 30_000
 BATCH_OF = 3
+SUBMITTED_AT_ONCE = 50
 
 
 class Crew:
@@ -59,13 +60,15 @@ class Crew:
 
 
 async def submit_many(guests: Sequence[Guest], count: int) -> dict[str, int]:
-    """So many tasks, every fifth a batch of three, side by side; how many images each is of, by its id."""
+    """So many tasks, every fifth a batch of three, up to 50 at once; how many images each is of, by its id."""
+    places = asyncio.Semaphore(SUBMITTED_AT_ONCE)
 
     async def one(number: int) -> tuple[str, int]:
         guest, prompt = guests[number % len(guests)], f"number {number}"
-        if number % 5 == 0:
-            return await submit_batch(guest, BATCH_OF, prompt), BATCH_OF
-        return await submit(guest, prompt), 1
+        async with places:
+            if number % 5 == 0:
+                return await submit_batch(guest, BATCH_OF, prompt), BATCH_OF
+            return await submit(guest, prompt), 1
 
     return dict(await asyncio.gather(*map(one, range(count))))
 

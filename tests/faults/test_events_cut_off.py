@@ -4,7 +4,6 @@ last id that they have: they see each event once, in order.
 
 import asyncio
 import random
-from collections.abc import AsyncIterator
 from contextlib import suppress
 
 import httpx
@@ -14,7 +13,6 @@ from benchmarks.gemini_standin import GeminiStandin
 from tests.conftest import OPERATOR_KEY
 from tests.faults.replicas import Replica
 from tests.support.event_source import Sent, all_of, watching
-from tests.support.installation import free_port
 from tests.support.service import RunningService
 from tests.tasks.conftest import NO_LIMITS
 from tests.tasks.workers import Workers, submit_batch
@@ -31,15 +29,6 @@ def settings(gemini: GeminiStandin, redis_url: str) -> dict[str, str]:
         "GOOGLE_API_KEY": OPERATOR_KEY, "GOOGLE_GEMINI_BASE_URL": gemini.url, "REDIS_URL": redis_url,
         "BATCH_CONCURRENCY": "1", **NO_LIMITS,
     }  # fmt: skip
-
-
-@pytest.fixture
-async def api(service: RunningService, settings: dict[str, str]) -> AsyncIterator[Replica]:
-    """The process that is watched through."""
-    api = Replica(service, {**settings, "DATA_DIR": str(service.data_dir)}, port=free_port())
-    await api.start()
-    yield api
-    await api.close()
 
 
 async def test_who_is_cut_off_comes_back_and_misses_nothing(

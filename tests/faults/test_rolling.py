@@ -7,8 +7,9 @@ import os
 import subprocess
 import sys
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, closing, suppress
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -98,6 +99,27 @@ async def test_replaced_one_by_one_by_a_version_with_a_newer_schema(
     assert databases.ask(service.data_dir, "SELECT version_num FROM alembic_version") == [("9000",)]
     await until_all_are_closed(service, 120)
     await assert_books_balance(service, redis_url, traffic.accepted, traffic.images)
+
+
+async def test_connections_that_are_kept_are_told_before_they_close(api: Replica) -> None:
+    address = urlsplit(api.url)
+
+    async def ask_on_and_on(pause: float) -> str:
+        reader, writer = await asyncio.open_connection(address.hostname, address.port)
+        with closing(writer), suppress(asyncio.IncompleteReadError, ConnectionError):
+            while True:
+                writer.write(b"GET /api/health HTTP/1.1\r\nHost: localhost\r\n\r\n")
+                head = (await reader.readuntil(b"\r\n\r\n")).lower()
+                await reader.readexactly(int(head.partition(b"content-length: ")[2].split()[0]))
+                if b"\r\nconnection: close\r\n" in head:
+                    return "told"
+                await asyncio.sleep(pause)
+        return "unheard"
+
+    asking = [asyncio.create_task(ask_on_and_on(0.01 * number)) for number in range(40)]
+    await asyncio.sleep(0.5)
+    await api.stop()
+    assert await asyncio.gather(*asking) == ["told"] * len(asking)
 
 
 def upgrade(data_dir: Path, root: Path) -> None:
