@@ -47,19 +47,30 @@ class EncodedPicture:
 
 
 def text_answer(body: Json, step: Step, model: str) -> list[bytes]:
-    """The answer of a text model, in pieces."""
+    """The answer of a text model under the step's mode, in pieces."""
+    kept_back = _kept_back(body, step, model)
+    if kept_back is not None:
+        return kept_back
+    text, finish_reason = _written(body, step), "STOP"
+    if step.mode == "half_text":
+        text, finish_reason = text[: len(text) // 2], "MAX_TOKENS"
+    elif step.mode == "fenced_text":
+        text = f"```json\n{text}\n```\n"
+    return _render(_envelope(body, [{"text": text}], finish_reason, model, 0), {}, step.formats)
+
+
+def _written(body: Json, step: Step) -> str:
     config = body.get("generationConfig", {})
-    text = step.text
+    if step.text is not None:
+        return step.text
     schema = config.get("responseJsonSchema") or config.get("responseSchema")
-    if text is None and schema:
-        text = orjson.dumps(_instance(schema)).decode()
-    elif text is None:
-        text = "{}" if config.get("responseMimeType") == "application/json" else "A fine answer."
-    return _render(_envelope(body, [{"text": text}], "STOP", model, 0), {}, step.formats)
+    if schema:
+        return orjson.dumps(_instance(schema)).decode()
+    return "{}" if config.get("responseMimeType") == "application/json" else "A fine answer."
 
 
-def image_answer(body: Json, step: Step, picture: EncodedPicture, model: str) -> list[bytes]:
-    """The answer of an image model under the step's mode, in pieces, of which the picture's text is shared."""
+def _kept_back(body: Json, step: Step, model: str) -> list[bytes] | None:
+    """What the API answers when its own filter keeps the answer back; None: it does not."""
     if step.mode == "prompt_blocked":
         blocked = {"promptFeedback": {"blockReason": step.block_reason}, "modelVersion": model}
         return _render(blocked | {"usageMetadata": _usage(body, 0)}, {}, step.formats)
@@ -67,6 +78,14 @@ def image_answer(body: Json, step: Step, picture: EncodedPicture, model: str) ->
         envelope = _envelope(body, [], step.finish_reason, model, 0)
         envelope["candidates"][0]["finishMessage"] = "Unable to show the generated image."
         return _render(envelope, {}, step.formats)
+    return None
+
+
+def image_answer(body: Json, step: Step, picture: EncodedPicture, model: str) -> list[bytes]:
+    """The answer of an image model under the step's mode, in pieces, of which the picture's text is shared."""
+    kept_back = _kept_back(body, step, model)
+    if kept_back is not None:
+        return kept_back
     words = {"text": step.text if step.text is not None else "Here is what I can say."}
     if step.mode == "no_image":
         return _render(_envelope(body, [words], "STOP", model, 0), {}, step.formats)

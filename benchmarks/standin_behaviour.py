@@ -11,6 +11,8 @@ Mode = Literal[
     "no_image",  # an answer in words alone
     "safety",  # a candidate without content, `finish_reason` says why
     "prompt_blocked",  # no candidate, `block_reason` says why
+    "half_text",  # a text model's answer ends in the middle of its JSON, as at its limit of tokens
+    "fenced_text",  # and one in a fence of Markdown
     "not_image",  # valid base64 of bytes that are no image
     "truncated_base64",
     "broken_json",  # the body ends in the middle, its Content-Length agrees

@@ -62,6 +62,19 @@ class Metrics:
             registry=registry,
             buckets=_LATENCY_BUCKETS,
         )
+        self.text_seconds = Histogram(
+            "text_call_seconds",
+            "Time of a text model's answer, tries together",
+            ["provider"],
+            registry=registry,
+            buckets=_LATENCY_BUCKETS,
+        )
+        self.text_answers = Counter(
+            "text_answers",
+            "Answers of the text model: as asked for, at the second try, or not",
+            ["outcome"],
+            registry=registry,
+        )
         self.provider_retries = Counter(
             "provider_retries", "Calls that were tried again", ["provider", "reason"], registry=registry
         )

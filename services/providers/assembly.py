@@ -19,7 +19,12 @@ READ_BUFFER_BYTES = 16 * 1024
 def read_catalog(settings: Settings) -> Catalog:
     """The models of this installation. Raises CatalogError, or SettingsError for defaults that its models refuse."""
     override = settings.storage.data_dir / "models.toml"
-    catalog = load_catalog(override, default_models={"gemini": settings.providers.gemini_image_model})
+    asked = settings.providers
+    catalog = load_catalog(
+        override,
+        default_models={"gemini": asked.gemini_image_model},
+        text_models={"gemini": asked.gemini_text_model},
+    )
     defaults, problems = settings.defaults, []
     for provider in catalog.providers.values():
         model = catalog.named(provider.default_model)
@@ -53,7 +58,7 @@ def open_providers(ground: Ground, stack: AsyncExitStack) -> ProviderService:
     if settings.providers.google_api_key is not None:
         operator_keys[gemini.name] = settings.providers.google_api_key
     service = ProviderService(
-        providers, catalog, operator_keys, ground.metrics, total_seconds=settings.server.request_timeout_seconds
+        providers, gemini, catalog, operator_keys, ground.metrics, total_seconds=settings.server.request_timeout_seconds
     )
     stack.push_async_callback(service.close)
     return service

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import date
 from enum import StrEnum
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 from pydantic import SecretStr
 
@@ -51,13 +51,14 @@ class Model:
 
 @dataclass(frozen=True)
 class ProviderInfo:
-    """`timeout_seconds` of one try; `max_retries` after the first."""
+    """`timeout_seconds` of one try; `max_retries` after the first. `text_model` None: it writes nothing."""
 
     name: str
     display_name: str
     default_model: str
     timeout_seconds: float
     max_retries: int
+    text_model: str | None = None
 
 
 @dataclass(frozen=True)
@@ -157,6 +158,31 @@ class ImageResult:
     thinking: str | None = None
     search_sources: str | None = None
     parts: tuple[AnswerPart, ...] = ()
+
+
+@dataclass(frozen=True)
+class TextRequest:
+    """A question that is to be answered in JSON by `schema`, in the subset of OpenAPI that Google takes.
+
+    `instruction`: what to do with `text` and the images, which follow it and whose files the provider leaves alone.
+    """
+
+    model: Model
+    instruction: str
+    text: str
+    schema: Mapping[str, Any]
+    safety_level: SafetyLevel
+    api_key: SecretStr
+    references: tuple[ReferenceImage, ...] = ()
+
+
+class TextProvider(Protocol):
+    """A provider that has a text model."""
+
+    name: str
+
+    async def write_text(self, request: TextRequest) -> str:
+        """One answer in one try, as the model wrote it. Raises ProviderError or ContentBlocked."""
 
 
 class Provider(Protocol):

@@ -26,17 +26,18 @@ class _ProviderEntry(_Entry):
     default_model: str
     timeout_seconds: Annotated[float, Field(gt=0)]
     max_retries: Annotated[int, Field(ge=0)]
+    text_model: str | None = None
 
 
 class _ModelEntry(_Entry):
     provider: str
     aliases: tuple[str, ...] = ()
     capabilities: frozenset[Capability]
-    aspect_ratios: tuple[str, ...]
-    resolutions: tuple[str, ...]
+    aspect_ratios: tuple[str, ...] = ()
+    resolutions: tuple[str, ...] = ()
     takes: frozenset[str] = frozenset()
     max_references: Annotated[int, Field(ge=0)] = 0
-    prices: dict[str, Annotated[float, Field(ge=0)]]
+    prices: dict[str, Annotated[float, Field(ge=0)]] = {}
     deprecated_on: date | None = None
     ends_on: date | None = None
     successor: str | None = None
@@ -62,7 +63,7 @@ class Catalog:
 
         Raises ValidationFailed: it is not there, cannot do this, or has ended (with its successor).
         """
-        model = self._by_name.get(name or self.providers[provider].default_model)
+        model = self._by_name.get(name or self._default(provider, capability))
         able = tuple(
             known.id
             for known in self.models.values()
@@ -74,9 +75,18 @@ class Catalog:
             raise ValidationFailed([FieldProblem("model", "model_ended", allowed=able, hint=model.successor)])
         return model
 
+    def _default(self, provider: str, capability: Capability) -> str:
+        info = self.providers[provider]
+        return (info.text_model or "") if capability is Capability.TEXT else info.default_model
 
-def load_catalog(override: Path, *, default_models: Mapping[str, str]) -> Catalog:
-    """Read the catalog. `default_models` (provider to model) comes from settings. Raises CatalogError."""
+
+def load_catalog(
+    override: Path, *, default_models: Mapping[str, str], text_models: Mapping[str, str] | None = None
+) -> Catalog:
+    """Read the catalog. `default_models` and `text_models` (provider to model) come from settings.
+
+    Raises CatalogError.
+    """
     text = resources.files("services.providers").joinpath("catalog.toml").read_text(encoding="utf-8")
     data = _merge(tomllib.loads(text), _operators(override))
     try:
@@ -87,12 +97,22 @@ def load_catalog(override: Path, *, default_models: Mapping[str, str]) -> Catalo
     for problem in _contradictions(content):
         raise CatalogError(f"{override}: {problem}")
     providers = {
-        name: ProviderInfo(name=name, **{**dict(entry), "default_model": default_models.get(name, entry.default_model)})
+        name: ProviderInfo(
+            name=name,
+            **{
+                **dict(entry),
+                "default_model": default_models.get(name, entry.default_model),
+                "text_model": (text_models or {}).get(name, entry.text_model),
+            },
+        )
         for name, entry in content.providers.items()
     }
     models = {name: Model(id=name, **dict(entry)) for name, entry in content.models.items()}
     for name, provider in providers.items():
         _check_default(provider, models, where=f"{name.upper()}_IMAGE_MODEL" if name in default_models else override)
+        if provider.text_model is not None:
+            in_settings = text_models is not None and name in text_models
+            _check_text_model(provider, models, where=f"{name.upper()}_TEXT_MODEL" if in_settings else override)
     return Catalog(providers, models)
 
 
@@ -113,6 +133,10 @@ def _contradictions(content: _Content) -> Iterator[str]:
     for name, model in content.models.items():
         if model.provider not in content.providers:
             yield f"models.{name}.provider: no such provider; known: {', '.join(content.providers)}"
+        if model.capabilities != {Capability.TEXT}:
+            for field in ("aspect_ratios", "resolutions"):
+                if not getattr(model, field):
+                    yield f"models.{name}.{field}: none, and it makes images"
         missing = [resolution for resolution in model.resolutions if resolution not in model.prices]
         if missing:
             yield f"models.{name}.prices: none for {', '.join(missing)}"
@@ -123,14 +147,27 @@ def _contradictions(content: _Content) -> Iterator[str]:
 
 def _check_default(provider: ProviderInfo, models: Mapping[str, Model], where: object) -> None:
     """Without it each request that names no model would be refused for a mistake of the operator's."""
-    able = [
-        model
-        for model in models.values()
-        if model.provider == provider.name and Capability.TEXT_TO_IMAGE in model.capabilities
-    ]
-    if not any(provider.default_model in (model.id, *model.aliases) for model in able):
-        known = ", ".join(model.id for model in able)
+    able = _able(provider, models, Capability.TEXT_TO_IMAGE)
+    if provider.default_model not in able:
+        known = ", ".join(dict.fromkeys(able.values()))
         raise CatalogError(f"{where}: {provider.name} has no image model {provider.default_model!r}; known: {known}")
+
+
+def _check_text_model(provider: ProviderInfo, models: Mapping[str, Model], where: object) -> None:
+    able = _able(provider, models, Capability.TEXT)
+    if provider.text_model not in able:
+        known = ", ".join(dict.fromkeys(able.values()))
+        raise CatalogError(f"{where}: {provider.name} has no text model {provider.text_model!r}; known: {known}")
+
+
+def _able(provider: ProviderInfo, models: Mapping[str, Model], capability: Capability) -> dict[str, str]:
+    """By each of its names the id of a provider's model that can do this."""
+    return {
+        name: model.id
+        for model in models.values()
+        if model.provider == provider.name and capability in model.capabilities
+        for name in (model.id, *model.aliases)
+    }
 
 
 def _ended(model: Model, today: date) -> bool:

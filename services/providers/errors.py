@@ -97,6 +97,14 @@ class NoImage(ProviderError):
         )
 
 
+class UnusableAnswer(ProviderError):
+    """The text model answered twice with something else than what it was asked for."""
+
+    code = "UNUSABLE_ANSWER"
+    status = 502
+    type = "unusable_answer"
+
+
 class ApiKeyRequired(AppError):
     """No own key, and there is none of the operator's that the caller may use."""
 
@@ -104,5 +112,5 @@ class ApiKeyRequired(AppError):
     status = 400
     type = "api_key_required"
 
-    def __init__(self, provider: str) -> None:
-        super().__init__(provider=provider, hint="send your own key in X-API-Key")
+    def __init__(self, provider: str, hint: str = "send your own key in X-API-Key") -> None:
+        super().__init__(provider=provider, hint=hint)

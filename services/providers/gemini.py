@@ -6,9 +6,9 @@ each request against the one that Google's own SDK sends.
 
 import re
 import urllib.parse
-from collections.abc import Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from concurrent.futures import Executor
-from typing import Any, TypedDict
+from typing import Any, TypedDict, TypeVar
 
 import aiohttp
 import orjson
@@ -17,7 +17,7 @@ from yarl import URL
 
 from core.clients.proxies import proxy_for
 from services.moderation.errors import ContentBlocked
-from services.providers.base import AnswerPart, ImageRequest, ImageResult, Model
+from services.providers.base import AnswerPart, ImageRequest, ImageResult, Model, TextRequest
 from services.providers.errors import (
     InvalidApiKey,
     NoImage,
@@ -29,7 +29,9 @@ from services.providers.errors import (
     ProviderTimeout,
     ProviderUnavailable,
 )
-from services.providers.gemini_request import Body
+from services.providers.gemini_answer import block_of, candidate_of, texts
+from services.providers.gemini_request import Body, image_body
+from services.providers.gemini_text import read_text, text_body
 from services.providers.inline_data import AnswerTooLarge, BrokenAnswer, InlineDataReader, Payload
 from services.providers.spooled import spooled_image
 from services.storage.spool import Spool
@@ -45,20 +47,9 @@ UNWRITTEN_BYTES = 4 * 1024 * 1024
 CONNECT_SECONDS = 10
 MAX_REASON_CHARACTERS = 300
 
-BLOCKING_FINISH_REASONS = frozenset(
-    {
-        "SAFETY",
-        "IMAGE_SAFETY",
-        "PROHIBITED_CONTENT",
-        "IMAGE_PROHIBITED_CONTENT",
-        "RECITATION",
-        "IMAGE_RECITATION",
-        "BLOCKLIST",
-        "SPII",
-        "MODEL_ARMOR",
-    }
-)
 _URL_OR_KEY = re.compile(r"https?://\S+|AIza[\w-]+")
+
+Result = TypeVar("Result")
 
 
 class GeminiProvider:
@@ -77,16 +68,24 @@ class GeminiProvider:
         """One `generateContent` call. The key travels in a header, never in the address."""
         if request.api_key is None:
             raise ValueError("a Gemini call needs a key")
-        url = f"{self._base_url}/v1beta/models/{request.model.id}:generateContent"
         reader = InlineDataReader(
             self._spool, max_payloads=MAX_IMAGES, max_payload_bytes=MAX_IMAGE_BYTES, max_rest_bytes=MAX_REST_BYTES
         )
         try:
-            return await self._post(url, request.api_key, Body(request), reader)
+            return await self._post(
+                request.model,
+                request.api_key,
+                image_body(request),
+                lambda response: self._read(response, reader, in_chat=request.turns is not None),
+            )
         except BaseException:
             # Also when the call is cancelled or runs out of time: no file may stay behind.
             reader.discard()
             raise
+
+    async def write_text(self, request: TextRequest) -> str:
+        """One `generateContent` call whose answer is JSON, as the model wrote it."""
+        return await self._post(request.model, request.api_key, text_body(request), read_text)
 
     async def probe(self, model: Model, api_key: SecretStr) -> None:
         url = f"{self._base_url}/v1beta/models/{model.id}"
@@ -103,7 +102,14 @@ class GeminiProvider:
     async def close(self) -> None:
         await self._session.close()
 
-    async def _post(self, url: str, api_key: SecretStr, body: Body, reader: InlineDataReader) -> ImageResult:
+    async def _post(
+        self,
+        model: Model,
+        api_key: SecretStr,
+        body: Body,
+        read: Callable[[aiohttp.ClientResponse], Awaitable[Result]],
+    ) -> Result:
+        url = f"{self._base_url}/v1beta/models/{model.id}:generateContent"
         headers = {
             "x-goog-api-key": api_key.get_secret_value(),
             "content-type": "application/json",
@@ -117,7 +123,7 @@ class GeminiProvider:
             ) as response:
                 if response.status != 200:
                     raise await _http_error(response, api_key)
-                return await self._read(response, reader, in_chat=body.is_of_chat)
+                return await read(response)
         except BrokenAnswer as error:
             raise ProviderUnavailable(str(error)) from error
         except AnswerTooLarge as error:
@@ -175,15 +181,12 @@ def _result(answer: Any, payloads: list[Payload], *, in_chat: bool) -> ImageResu
 
 def _pick(answer: Any, payloads: list[Payload], *, in_chat: bool) -> ImageResult:
     """Images that are thoughts are dropped. Works on files, so it belongs in a thread."""
-    candidates = answer.get("candidates") or []
-    candidate = candidates[0] if candidates else {}
-    parts = (candidate.get("content") or {}).get("parts") or []
-    finish_reason = candidate.get("finishReason")
+    candidate, parts = candidate_of(answer)
     images = [part["inlineData"] for part in parts if "inlineData" in part and not part.get("thought")]
     image = images[-1] if images else None
-    text = _texts(parts, thought=False)
+    text = texts(parts, thought=False)
     if image is None:
-        raise _no_image(answer, finish_reason, text)
+        raise _no_image(answer, candidate.get("finishReason"), text)
     index = image["data"]
     for position, payload in enumerate(payloads):
         if position != index:
@@ -192,7 +195,7 @@ def _pick(answer: Any, payloads: list[Payload], *, in_chat: bool) -> ImageResult
     return ImageResult(
         image=spooled_image(kept.path, kept.size, kept.head),
         text_response=text,
-        thinking=_texts(parts, thought=True),
+        thinking=texts(parts, thought=True),
         search_sources=_search_sources(candidate),
         parts=tuple(_answer_parts(parts, image)) if in_chat else (),
     )
@@ -213,15 +216,7 @@ def _answer_parts(parts: list[dict[str, Any]], image: Mapping[str, Any]) -> Iter
 
 
 def _no_image(answer: Mapping[str, Any], finish_reason: str | None, text: str | None) -> ContentBlocked | NoImage:
-    block_reason = (answer.get("promptFeedback") or {}).get("blockReason")
-    if block_reason or finish_reason in BLOCKING_FINISH_REASONS:
-        category = str(block_reason or finish_reason)
-        return ContentBlocked(f"the provider blocked: {category}", reason="provider", category=category)
-    return NoImage(text, finish_reason)
-
-
-def _texts(parts: list[dict[str, Any]], *, thought: bool) -> str | None:
-    return "".join(part["text"] for part in parts if "text" in part and bool(part.get("thought")) == thought) or None
+    return block_of(answer) or NoImage(text, finish_reason)
 
 
 def _search_sources(candidate: Mapping[str, Any]) -> str | None:

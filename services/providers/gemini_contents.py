@@ -4,7 +4,7 @@ An answer goes back to the model that gave it part by part, as it came and with 
 knows nothing of these: it is shown the image at the beginning of the message that followed.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import orjson
 
@@ -36,6 +36,13 @@ def contents(request: ImageRequest) -> Iterator[Segment]:
         shown = [] if turn.parts else [_picture(turn.image)]
     prompt = f"{STYLE_INSTRUCTION}\n\n{request.prompt}" if request.style_transfer else request.prompt
     yield from _content(b"user", [*shown, _said(prompt), *map(_picture, request.references)])
+    yield b"],"
+
+
+def question(text: str, references: Iterable[ReferenceImage]) -> Iterator[Segment]:
+    """The same for a text and its images, with nothing before them."""
+    yield b'{"contents":['
+    yield from _content(b"user", [_said(text), *map(_picture, references)])
     yield b"],"
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import orjson
 import pybase64
 
-from services.providers.base import ImageRequest, KeptText
+from services.providers.base import ImageRequest, KeptText, SafetyLevel
 from services.providers.gemini_contents import Segment, contents
 from services.references.models import ReferenceImage
 from services.storage.threads import on_disk
@@ -33,12 +33,11 @@ HARM_CATEGORIES = (
 
 
 class Body:
-    """The body for one image. `size` in bytes."""
+    """What is sent, out of segments. `size` in bytes."""
 
-    def __init__(self, request: ImageRequest) -> None:
-        self._segments = _joined([*contents(request), orjson.dumps(_settings(request))[1:]])
+    def __init__(self, segments: Iterable[Segment]) -> None:
+        self._segments = _joined(segments)
         self.size = sum(map(_size, self._segments))
-        self.is_of_chat = request.turns is not None
 
     @property
     def has_files(self) -> bool:
@@ -58,6 +57,16 @@ class Body:
                 continue
             for offset in range(0, segment.size, PIECE_BYTES):
                 yield await on_disk(threads, functools.partial(_piece, segment, offset))
+
+
+def image_body(request: ImageRequest) -> Body:
+    """The body for one image."""
+    return Body([*contents(request), orjson.dumps(_settings(request))[1:]])
+
+
+def safety_settings(level: SafetyLevel) -> list[dict[str, str]]:
+    threshold = SAFETY_THRESHOLDS[level]
+    return [{"category": category, "threshold": threshold} for category in HARM_CATEGORIES]
 
 
 def _joined(segments: Iterable[Segment]) -> list[Segment]:
@@ -101,10 +110,9 @@ def _settings(request: ImageRequest) -> dict[str, Any]:
         config["thinkingConfig"] = {"includeThoughts": True}
     if request.seed is not None:
         config["seed"] = request.seed
-    threshold = SAFETY_THRESHOLDS[request.safety_level]
     settings: dict[str, Any] = {
         "generationConfig": config,
-        "safetySettings": [{"category": category, "threshold": threshold} for category in HARM_CATEGORIES],
+        "safetySettings": safety_settings(request.safety_level),
     }
     if request.grounded:
         settings["tools"] = [{"google_search": {}}]

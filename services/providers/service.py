@@ -5,22 +5,25 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Literal
+from typing import Literal, TypeVar
 
+from prometheus_client import Histogram
 from pydantic import SecretStr
 
 from core.errors import FieldProblem, ValidationFailed
 from core.logging import get_logger
 from core.metrics import Metrics
-from services.providers.base import Capability, ImageRequest, ImageResult, Model, Provider
+from services.providers.base import Capability, ImageRequest, ImageResult, Model, Provider, TextProvider, TextRequest
 from services.providers.catalog import Catalog
 from services.providers.errors import ApiKeyRequired, ProviderError, ProviderTimeout
 from services.providers.retry import RetryPolicy, call_with_retries
 
 CHECK_SECONDS = 15
+TEXT_KEY_HINT = "send your own Google key in X-API-Key; for everybody the operator sets GOOGLE_API_KEY"
 
 log = get_logger(__name__)
 
+Result = TypeVar("Result")
 KeySource = Literal["request", "operator", "none"]
 
 
@@ -35,6 +38,16 @@ class Route:
 
 
 @dataclass(frozen=True)
+class TextRoute:
+    """The same for a call of a text model, which always has a key."""
+
+    provider: TextProvider
+    model: Model
+    api_key: SecretStr
+    key_source: KeySource
+
+
+@dataclass(frozen=True)
 class Estimate:
     """In `currency`, for `count` images."""
 
@@ -44,11 +57,14 @@ class Estimate:
 
 
 class ProviderService:
-    """`operator_keys` by provider name; `first_pause_seconds` is the pause before the first retry."""
+    """`writer` is the provider whose text model is used; `operator_keys` by provider name; `first_pause_seconds` is the
+    pause before the first retry.
+    """
 
     def __init__(
         self,
         providers: Mapping[str, Provider],
+        writer: TextProvider,
         catalog: Catalog,
         operator_keys: Mapping[str, SecretStr],
         metrics: Metrics,
@@ -57,6 +73,7 @@ class ProviderService:
         first_pause_seconds: float = 2.0,
     ) -> None:
         self._providers = providers
+        self._writer = writer
         self._catalog = catalog
         self._operator_keys = operator_keys
         self._metrics = metrics
@@ -101,6 +118,22 @@ class ProviderService:
             raise ApiKeyRequired(name)
         return Route(chosen, found, operator_key, "operator")
 
+    def route_text(self, *, own_key: SecretStr | None, operator_key_allowed: bool) -> TextRoute:
+        """Choose for a call of the text model. Raises ApiKeyRequired: without a key nothing writes."""
+        name = self._writer.name
+        model = self._catalog.find(name, None, Capability.TEXT, datetime.now(UTC).date())
+        if own_key is not None:
+            return TextRoute(self._writer, model, own_key, "request")
+        operator_key = self._operator_keys.get(name)
+        if operator_key is None or not operator_key_allowed:
+            raise ApiKeyRequired(name, TEXT_KEY_HINT)
+        return TextRoute(self._writer, model, operator_key, "operator")
+
+    @property
+    def has_text_model(self) -> bool:
+        """Whether the operator has a key for the text model."""
+        return self._writer.name in self._operator_keys
+
     @property
     def has_trial(self) -> bool:
         """Whether anything can be made without an own key."""
@@ -132,7 +165,14 @@ class ProviderService:
 
     async def make_image(self, route: Route, request: ImageRequest) -> ImageResult:
         """Raises ProviderError, after the retries, or ContentBlocked."""
-        return await self._call(route, lambda: route.provider.make_image(request))
+        return await self._call(
+            route, lambda: route.provider.make_image(request), self._total_seconds, self._metrics.provider_seconds
+        )
+
+    async def write_text(self, route: TextRoute, request: TextRequest, *, total_seconds: float | None = None) -> str:
+        """Raises as `make_image`. `total_seconds`: for all tries together, REQUEST_TIMEOUT_SECONDS unless said."""
+        total = self._total_seconds if total_seconds is None else total_seconds
+        return await self._call(route, lambda: route.provider.write_text(request), total, self._metrics.text_seconds)
 
     async def probe(self, name: str) -> dict[str, bool]:
         """Ask a provider, with the operator's key, whether it answers. `configured` False: there is no such key."""
@@ -156,9 +196,11 @@ class ProviderService:
         for provider in self._providers.values():
             await provider.close()
 
-    async def _call(self, route: Route, call: Callable[[], Awaitable[ImageResult]]) -> ImageResult:
+    async def _call(
+        self, route: Route | TextRoute, call: Callable[[], Awaitable[Result]], total_seconds: float, seconds: Histogram
+    ) -> Result:
         info = self._catalog.providers[route.provider.name]
-        policy = RetryPolicy(info.timeout_seconds, self._total_seconds, info.max_retries, self._first_pause_seconds)
+        policy = RetryPolicy(info.timeout_seconds, total_seconds, info.max_retries, self._first_pause_seconds)
 
         def on_retry(error: ProviderError) -> None:
             self._metrics.provider_retries.labels(info.name, error.type).inc()
@@ -174,4 +216,4 @@ class ProviderService:
             )
             raise
         finally:
-            self._metrics.provider_seconds.labels(info.name).observe(time.perf_counter() - started)
+            seconds.labels(info.name).observe(time.perf_counter() - started)

@@ -55,7 +55,7 @@ async def provider_service(
         gemini = GeminiProvider(url, aiohttp.ClientSession(), Spool(folder / "spool"), threads)
         keys = {"gemini": SecretStr("good-key")}
         service = ProviderService(
-            {"gemini": gemini}, catalog, keys, Metrics(), total_seconds=total_seconds, first_pause_seconds=0.01
+            {"gemini": gemini}, gemini, catalog, keys, Metrics(), total_seconds=total_seconds, first_pause_seconds=0.01
         )
         try:
             yield service
