@@ -147,6 +147,37 @@ _ADMIN_TASK: dict[str, Any] = {
     "completed_at": None,
 }
 
+_CHECK: dict[str, Any] = {
+    "check_id": "mod_01kga0000000abcdefghjkmnpq",
+    "checked_at": _TIME,
+    "user_id": _USER["id"],
+    "request_id": "req_01kga0000000abcdefghjkmnpq",
+    "mode": "basic",
+    "prompt_sha256": "5f4dcc3b5aa765d61d8327deb882cf995f4dcc3b5aa765d61d8327deb882cf99",
+    "prompt": None,
+    "decision": "blocked",
+    "layer": "ai",
+    "category": "violence",
+    "layers": [
+        {"layer": "keyword", "decision": "passed", "category": None, "duration_ms": 0.021},
+        {"layer": "ai", "decision": "blocked", "category": "violence", "duration_ms": 640.5},
+    ],
+    "duration_ms": 640.521,
+}
+
+_PROMPT: dict[str, Any] = {
+    "id": "prm_01kga0000000abcdefghjkmnpq",
+    "title": "Harbour at dusk",
+    "prompt": _IMAGE["prompt"],
+    "category": "landscape",
+    "lang": None,
+    "tags": ["sea", "watercolour"],
+    "is_favorite": False,
+    "is_mine": True,
+    "source": "user",
+    "created_at": _TIME,
+}
+
 _MESSAGE = "msg_01kga0000000abcdefghjkmnpq"
 _TASK_DETAIL: dict[str, Any] = {
     **_TASK_READ,
@@ -234,6 +265,7 @@ EXAMPLES: dict[str, Any] = {
     "AccountsRead": {"items": [_ACCOUNT], "total": 1, "limit": 20, "offset": 0, "has_more": False},
     "AdminTasksRead": {"items": [_ADMIN_TASK], "total": 1, "limit": 20, "offset": 0, "has_more": False},
     "AdminTaskRead": _ADMIN_TASK,
+    "ChecksRead": {"items": [_CHECK], "total": 1, "limit": 20, "offset": 0, "has_more": False},
     "Success": {"success": True},
     "Envelope_GeneratedRead_": {
         "success": True,
@@ -316,6 +348,17 @@ EXAMPLES: dict[str, Any] = {
     "ImageDetailRead": {**_IMAGE, "text_response": None, "thinking": None, "search_sources": None},
     "DeletedRead": {"success": True, "deleted_count": 1, "not_found": ["img_01kga0000000zyxwvtsrqpnmkj"]},
     "ClearedRead": {"success": True, "deleted_count": 42},
+    "PromptRead": _PROMPT,
+    "PromptsRead": {
+        "prompts": [_PROMPT],
+        "categories": [{"category": "landscape", "count": 11}],
+        "total": 1,
+        "limit": 20,
+        "offset": 0,
+        "has_more": False,
+    },
+    "DraftsRead": {"prompts": [{name: _PROMPT[name] for name in ("title", "prompt", "tags")}]},
+    "WrittenRead": {"prompt": "A lighthouse on a basalt cliff at dusk, its beam just lit, watercolour on rough paper"},
     "QuotaRead": _QUOTA,
     "QuotaCheckRead": {"can_generate": True, "reason": None, "quota_info": _QUOTA},
     "EventsTokenRead": {

@@ -6,17 +6,21 @@ from typing import Any, get_args
 from fastapi import FastAPI
 
 from api.examples import EXAMPLES
+from api.schemas.admin_moderation import CheckDecision, CheckLayer
 from api.schemas.admin_tasks import WaitsFor
 from api.schemas.chat import ChatExportFormat, ChatMessageBody, MessageRole
 from api.schemas.common import WithImages
 from api.schemas.generate import BlendBody, BlendMode, EstimatedMode
 from api.schemas.history import Mode
+from api.schemas.prompts import DescribeBody
 from api.schemas.quota import CheckedMode, CheckedResolution, QuotaRefusal
 from api.schemas.tasks import ItemStatus, TaskKindName
 from api.token_transport import TokenCarrier
 from services.accounts.models import Role, Scope
 from services.health import Status
 from services.history.models import Sort
+from services.prompts.instructions import Kind
+from services.prompts.models import Language
 from services.providers.base import SafetyLevel
 from services.tasks.events import TaskStatus
 from services.tasks.webhooks import WebhookState
@@ -70,12 +74,27 @@ def body_with_images(name: str) -> dict[str, Any]:
     }
 
 
+# Likewise.
+DESCRIBE_BODY: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "application/json": {"schema": {"$ref": "#/components/schemas/DescribeBody"}},
+            "multipart/form-data": {
+                "schema": {"$ref": "#/components/schemas/DescribeForm"},
+                "encoding": {"image": {"contentType": "image/jpeg, image/png, image/webp, image/gif"}},
+            },
+        },
+    }
+}
+
 TAGS = {
     "auth": "signing in, staying signed in, signing out",
     "generate": "making images",
     "chat": "refining an image in several turns",
     "history": "what the caller made",
     "images": "the bytes of an image, by a signed link or as its owner",
+    "prompts": "prompts to start from: the library, one's own, and what the text model writes",
     "quota": "what the caller may still make today",
     "tasks": "what takes long: starting, watching and stopping it",
     "admin": "what admins see and change",
@@ -89,9 +108,12 @@ ENUMERATIONS: dict[str, Any] = {
     "EstimatedMode": EstimatedMode,
     "HealthStatus": Status,
     "HistoryMode": Mode,
+    "ModerationDecision": CheckDecision,
+    "ModerationLayer": CheckLayer,
     "ItemStatus": ItemStatus,
     "HistorySort": Sort,
     "MessageRole": MessageRole,
+    "Language": Language,
     "QuotaMode": CheckedMode,
     "QuotaRefusal": QuotaRefusal,
     "QuotaResolution": CheckedResolution,
@@ -102,6 +124,7 @@ ENUMERATIONS: dict[str, Any] = {
     "TaskStatus": TaskStatus,
     "TaskWaitsFor": WaitsFor,
     "TokenCarrier": TokenCarrier,
+    "VariationKind": Kind,
     "WebhookState": WebhookState,
 }
 
@@ -115,7 +138,7 @@ def describe(app: FastAPI) -> None:
     def openapi() -> Node:
         if app.openapi_schema is None:
             document = build()
-            document["components"]["schemas"] |= dict(_schemas_with_images())
+            document["components"]["schemas"] |= dict(_schemas_with_images()) | _describe_schemas()
             _without_fastapis_own_errors(document)
             _with_headers(document)
             _with_whole_answers(document)
@@ -139,6 +162,14 @@ def _schemas_with_images() -> Iterator[tuple[str, Node]]:
         as_form["example"] = as_form["example"] | {"images": ["(the bytes of a file)", "(the bytes of another)"]}
         yield f"{name}Body", model.model_json_schema()
         yield as_form["title"], as_form
+
+
+def _describe_schemas() -> Node:
+    as_json, as_form = DescribeBody.model_json_schema(), DescribeBody.model_json_schema()
+    as_form["title"] = "DescribeForm"
+    as_form["properties"]["image"] |= {"format": "binary", "description": "a file: JPEG PNG WebP GIF"}
+    as_form["example"] = {"image": "(the bytes of a file)"}
+    return {"DescribeBody": as_json, "DescribeForm": as_form}
 
 
 def _without_fastapis_own_errors(document: Node) -> None:

@@ -119,11 +119,22 @@ class GeminiStandin:
         self._control({"bad_keys": list(keys)})
 
     def requests(self) -> list[RecordedRequest]:
-        """Calls of the API since the last `clear_requests`, oldest first, at most the latest 5,000."""
+        """Calls of the API since the last `clear_requests`, oldest first, at most the latest 5,000.
+
+        Those of text models stand apart, so that a test of images need not know of the moderation.
+        """
         return cast(list[RecordedRequest], self._call("GET", "/_requests"))
 
+    def text_requests(self) -> list[RecordedRequest]:
+        """And the calls that asked a text model for something."""
+        return cast(list[RecordedRequest], self._call("GET", "/_text_requests"))
+
     def stats(self) -> Stats:
+        """Of the same calls as `requests`."""
         return cast(Stats, self._call("GET", "/_stats"))
+
+    def text_stats(self) -> Stats:
+        return cast(Stats, self._call("GET", "/_text_stats"))
 
     def clear_requests(self) -> None:
         """Forgets recorded requests and sets the counters back."""

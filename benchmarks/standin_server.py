@@ -5,7 +5,7 @@ import gzip
 import re
 import time
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import orjson
@@ -24,14 +24,27 @@ _JSON_TYPE = "application/json; charset=UTF-8"
 
 @dataclass(slots=True)
 class Counters:
-    """`waiting` requests are being answered now, `peak_waiting` were at most; `dropped` lost their client meanwhile."""
+    """`waiting` calls are being answered now, `peak_waiting` were at most; `dropped` lost their client meanwhile."""
 
     total: int = 0
     answered: int = 0
     waiting: int = 0
     peak_waiting: int = 0
     dropped: int = 0
-    connections: int = 0
+
+
+@dataclass(slots=True)
+class Ledger:
+    """What came in of one kind of calls: of text models, or of all else."""
+
+    counters: Counters = field(default_factory=Counters)
+    requests: deque[dict[str, Any]] = field(default_factory=lambda: deque(maxlen=_KEPT_REQUESTS))
+
+    def clear(self) -> None:
+        """Calls that are being answered still are."""
+        self.requests.clear()
+        waiting = self.counters.waiting
+        self.counters = Counters(waiting=waiting, peak_waiting=waiting)
 
 
 class Standin:
@@ -39,47 +52,39 @@ class Standin:
 
     def __init__(self) -> None:
         self.control = Control()
-        self.counters = Counters()
-        self.requests: deque[dict[str, Any]] = deque(maxlen=_KEPT_REQUESTS)
+        self.ledgers = {"": Ledger(), "text_": Ledger()}
+        self.connections = 0
         self._pictures: dict[Picture, asyncio.Task[answers.EncodedPicture]] = {}
 
     def connected(self, change: int) -> None:
-        self.counters.connections += change
+        self.connections += change
 
     async def serve(self, request: Request, connection: Connection) -> None:
         """Answers one request; cancelled when its client is gone."""
         if request.path.startswith("/_"):
             await connection.write(self._administer(request))
             return
-        self.counters.total += 1
-        self.counters.waiting += 1
-        self.counters.peak_waiting = max(self.counters.peak_waiting, self.counters.waiting)
+        body = _parse(request.body)
+        ledger = self.ledgers["text_" if _is_text(request, body) else ""]
+        ledger.counters.total += 1
+        ledger.counters.waiting += 1
+        ledger.counters.peak_waiting = max(ledger.counters.peak_waiting, ledger.counters.waiting)
+        ledger.requests.append(_record(request, body))
         try:
-            reply = await self._reply(request)
+            reply = await self._reply(request, body)
             if reply is None:
                 connection.reset()
             else:
                 await connection.write(reply)
         except asyncio.CancelledError:
-            self.counters.dropped += 1
+            ledger.counters.dropped += 1
             raise
         finally:
-            self.counters.waiting -= 1
-        self.counters.answered += 1
+            ledger.counters.waiting -= 1
+        ledger.counters.answered += 1
 
-    async def _reply(self, request: Request) -> Reply | None:
+    async def _reply(self, request: Request, body: Any) -> Reply | None:
         """The answer to a call of the API; None means reset the connection."""
-        body = _parse(request.body)
-        self.requests.append(
-            {
-                "method": request.method,
-                "path": request.path,
-                "query": request.query,
-                "headers": request.headers,
-                "body": body,
-                "time": time.time(),
-            }
-        )
         try:
             checks.check_key(request.headers.get("x-goog-api-key"), self.control.bad_keys)
             return await self._call(request, body)
@@ -138,16 +143,19 @@ class Standin:
                 except (TypeError, ValueError) as wrong:
                     return _json(400, orjson.dumps({"error": str(wrong)}))
                 return _json(200, b"{}")
-            case "GET", "/_requests":
-                return _json(200, orjson.dumps(list(self.requests)))
+            case "GET", "/_requests" | "/_text_requests":
+                return _json(200, orjson.dumps(list(self._ledger(request).requests)))
             case "DELETE", "/_requests":
-                self.requests.clear()
-                waiting, connections = self.counters.waiting, self.counters.connections
-                self.counters = Counters(waiting=waiting, peak_waiting=waiting, connections=connections)
+                for ledger in self.ledgers.values():
+                    ledger.clear()
                 return _json(200, b"{}")
-            case "GET", "/_stats":
-                return _json(200, orjson.dumps(self.counters))
+            case "GET", "/_stats" | "/_text_stats":
+                counters = asdict(self._ledger(request).counters)
+                return _json(200, orjson.dumps(counters | {"connections": self.connections}))
         return _json(404, b"{}")
+
+    def _ledger(self, request: Request) -> Ledger:
+        return self.ledgers["text_" if request.path.startswith("/_text") else ""]
 
 
 def _parse(body: bytes) -> Any:
@@ -155,6 +163,24 @@ def _parse(body: bytes) -> Any:
         return orjson.loads(body) if body else None
     except orjson.JSONDecodeError:
         return None
+
+
+def _is_text(request: Request, body: Any) -> bool:
+    """Whether this asks a text model for something."""
+    matched = _CALL.match(request.path)
+    model, verb = matched.groups() if matched else (None, None)
+    return verb == "generateContent" and isinstance(body, dict) and not checks.wants_image(body, model or "")
+
+
+def _record(request: Request, body: Any) -> dict[str, Any]:
+    return {
+        "method": request.method,
+        "path": request.path,
+        "query": request.query,
+        "headers": request.headers,
+        "body": body,
+        "time": time.time(),
+    }
 
 
 def _json(status: int, body: bytes) -> Reply:

@@ -106,6 +106,9 @@ class Metrics:
         self.rate_limit_failures = Counter(
             "rate_limit_failures", "Requests let through because the limiter's Redis was away", registry=registry
         )
+        self.verdicts = Counter(
+            "moderation_verdicts", "Prompts by what the text model's layer decided", ["decision"], registry=registry
+        )
         self.audit_failures = Counter("audit_write_failures", "Audit entries that were not written", registry=registry)
         self.retention_runs = Counter("retention_runs", "Retention runs by outcome", ["outcome"], registry=registry)
         self.retention_images = Counter(

@@ -81,7 +81,7 @@ class Settings(BaseModel):
             *self._exposure_problems(),
             *self._github_problems(),
             *self._bucket_problems(),
-            *self._not_yet_problems(),
+            *self._moderation_problems(),
         ]
         if problems:
             raise SettingsError(problems)
@@ -134,12 +134,15 @@ class Settings(BaseModel):
             )
         return problems
 
-    def _not_yet_problems(self) -> list[str]:
-        """What the contract names and this version cannot do yet must not look as if it were done."""
-        asked = {
-            "AI_MODERATION_ENABLED": bool(self.moderation.ai_moderation_enabled),
-        }
-        return [f"{name}: is not built yet; leave it empty" for name, given in asked.items() if given]
+    def _moderation_problems(self) -> list[str]:
+        if not self.moderation.ai_moderation_enabled or self.providers.google_api_key is not None:
+            return []
+        return ["AI_MODERATION_ENABLED: needs GOOGLE_API_KEY, whose text model is asked"]
+
+    @property
+    def moderates_by_model(self) -> bool:
+        asked = self.moderation.ai_moderation_enabled
+        return self.providers.google_api_key is not None if asked is None else asked
 
     @property
     def demo_enabled(self) -> bool:

@@ -12,7 +12,6 @@ from redis.asyncio import Redis
 from core.clients.database import Database
 from core.clients.http import GuardedHttp
 from core.clients.redis_channels import RedisChannels
-from core.clock import now_ms
 from core.metrics import Metrics
 from core.security import LinkSigner
 from core.settings import Settings
@@ -43,9 +42,12 @@ from services.history.service import HistoryService
 from services.history.thumbnails import ThumbnailService
 from services.idempotency import IdempotencyService
 from services.limits import RateLimiter
+from services.moderation.assembly import assemble_moderation
 from services.moderation.service import ModerationService
+from services.prompts.assembly import PromptNeighbours, Prompts, assemble_prompts
 from services.providers.assembly import open_providers
 from services.providers.service import ProviderService
+from services.providers.structured import StructuredText
 from services.quota.assembly import Quota, assemble_quota
 from services.quota.service import QuotaService
 from services.references.service import ReferenceService
@@ -115,6 +117,7 @@ class Container:
     task_webhooks: TaskWebhooks
     webhook_courier: WebhookCourier
     event_tokens: EventTokens
+    prompts: Prompts
     health: HealthService
 
 
@@ -148,6 +151,7 @@ class _Domains:
     generation: Generation
     chats: Chats
     tasks: Tasks
+    prompts: Prompts
     accounts: Accounts
     limiter: RateLimiter
     http: GuardedHttp
@@ -156,9 +160,8 @@ class _Domains:
 async def _domains(ground: Ground, kinds: Sequence[TaskKind], terms: DeliveryTerms, stack: AsyncExitStack) -> _Domains:
     settings, metrics, database = ground.settings, ground.metrics, ground.database
     providers = open_providers(ground, stack)
-    moderation = ModerationService(
-        ground.storage, settings.moderation, now_ms, on_audit_failure=metrics.audit_failures.inc
-    )
+    text = StructuredText(providers, metrics)
+    moderation = assemble_moderation(ground, providers, text)
     await moderation.start()
     stack.push_async_callback(moderation.close)
     quota, history, idempotency = assemble_quota(ground), assemble_history(ground), IdempotencyService(ground.redis)
@@ -181,6 +184,7 @@ async def _domains(ground: Ground, kinds: Sequence[TaskKind], terms: DeliveryTer
             kinds=kinds,
         ),
     )
+    prompts = assemble_prompts(ground, PromptNeighbours(idempotency, providers, text, moderation, quota.service))
     limiter = RateLimiter(ground.redis, metrics)
     accounts = assemble_accounts(
         ground,
@@ -191,11 +195,18 @@ async def _domains(ground: Ground, kinds: Sequence[TaskKind], terms: DeliveryTer
             tasks=tasks.service,
             chats=chats.departure,
             providers=providers,
-            forgetters=(quota.service.forget, idempotency.forget, moderation.forget, limiter.forget),
+            forgetters=(
+                quota.service.forget,
+                idempotency.forget,
+                moderation.forget,
+                limiter.forget,
+                prompts.service.forget,
+            ),
+            inheritances=(prompts.service.adopt,),
         ),
         stack,
     )
-    return _Domains(providers, moderation, quota, history, generation, chats, tasks, accounts, limiter, http)
+    return _Domains(providers, moderation, quota, history, generation, chats, tasks, prompts, accounts, limiter, http)
 
 
 def _container(ground: Ground, domains: _Domains, terms: DeliveryTerms) -> Container:
@@ -241,6 +252,7 @@ def _container(ground: Ground, domains: _Domains, terms: DeliveryTerms) -> Conta
         task_streams=TaskStreams(tasks.events, ground.channels, tasks.service, metrics),
         task_webhooks=tasks.webhooks,
         webhook_courier=WebhookCourier(database, tasks.webhooks, WebhookSender(domains.http), terms.schedule, metrics),
+        prompts=domains.prompts,
         event_tokens=EventTokens(LinkSigner(ground.keys, "event-token"), tasks.service),
         health=HealthService(components(ground.redis, database, storage, domains.providers, tasks.operations), VERSION),
     )

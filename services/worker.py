@@ -61,6 +61,10 @@ async def forget_tasks(ctx: dict[str, Any]) -> int:
     return await _container(ctx).task_retention.forget_expired()
 
 
+async def forget_prompts(ctx: dict[str, Any]) -> int:
+    return await _container(ctx).prompts.service.forget_expired()
+
+
 async def clear_references(ctx: dict[str, Any]) -> int:
     return await _container(ctx).task_retention.clear_orphans()
 
@@ -124,6 +128,7 @@ def _chores(container: Container) -> Worker:
             cron(retention, second=set(range(0, 60, RETENTION_SECONDS)), keep_result=0, timeout=JOB_SECONDS),
             cron(finish_departures, second=set(range(5, 60, RETENTION_SECONDS)), keep_result=0, timeout=JOB_SECONDS),
             cron(forget_tasks, second=set(range(10, 60, RETENTION_SECONDS)), keep_result=0, timeout=JOB_SECONDS),
+            cron(forget_prompts, second={40}, keep_result=0, timeout=JOB_SECONDS),
             cron(clear_references, minute={45}, second={15}, keep_result=0, timeout=JOB_SECONDS),
             cron(clear_chats, minute={50}, second={15}, keep_result=0, timeout=JOB_SECONDS),
             cron(clean_spool, minute={0}, second={15}, keep_result=0),

@@ -10,6 +10,7 @@ from api.schemas.auth import AccountExportRead, OwnKeyBody, OwnKeyRead
 from api.schemas.chat import describe_chat
 from api.schemas.common import Success
 from api.schemas.history import ImageDetailRead
+from api.schemas.prompts import PromptsExportRead
 from api.streams import streamed_file
 from api.token_transport import Transport
 from core.clock import now_ms, utc_day
@@ -30,7 +31,7 @@ from services.providers.errors import (
 router = APIRouter(prefix="/api/auth", tags=["auth"])
 
 _ZIP: dict[str, Any] = {
-    "description": "a zip of `account.json`, `chats/…`, `images/…` and `metadata.json`",
+    "description": "a zip of `account.json`, `prompts.json`, `chats/…`, `images/…` and `metadata.json`",
     "content": {"application/zip": {"schema": {"type": "string", "format": "binary"}}},
 }
 _KEY_ERRORS = errors(
@@ -67,7 +68,7 @@ async def forget_api_key(caller: CurrentCaller, services: Services) -> OwnKeyRea
     responses={**errors(Unauthorized, RateLimited, StorageUnavailable), 200: _ZIP},
 )
 async def export_me(caller: CurrentCaller, services: Services, base_url: BaseUrl) -> Response:
-    """All that I have here, as a zip made while it is sent: my account, sessions, keys, chats, history, images."""
+    """All that I have, as a zip made while it is sent: account, sessions, keys, prompts, chats, history, images."""
     user = await services.accounts.user(caller.user_id)
     sessions, keys = await services.accounts.sessions(caller), await services.service_keys.of(caller)
     account = AccountExportRead.of(user, sessions, keys, caller.session_id)
@@ -78,8 +79,12 @@ async def export_me(caller: CurrentCaller, services: Services, base_url: BaseUrl
     def describe_talk(talk: Conversation) -> dict[str, object]:
         return describe_chat(talk, services.links, base_url)
 
-    content = account.model_dump_json(indent=2).encode()
-    pieces = services.account_export.stream(caller, content, describe, describe_talk)
+    prompts = PromptsExportRead.of(await services.prompts.service.everything(caller))
+    files = {
+        "account.json": account.model_dump_json(indent=2).encode(),
+        "prompts.json": prompts.model_dump_json(indent=2).encode(),
+    }
+    pieces = services.account_export.stream(caller, files, describe, describe_talk)
     return await streamed_file(pieces, name=f"account-{utc_day(now_ms())}.zip", media_type="application/zip")
 
 

@@ -7,6 +7,7 @@ from fastapi import APIRouter, Query
 from api.dependencies import Admin, Services
 from api.errors import errors
 from api.schemas.admin import AccountRead, AccountsRead, UserChangeBody, UserQuery
+from api.schemas.admin_moderation import ChecksRead, ModerationQuery
 from api.schemas.admin_tasks import AdminTasksQuery, AdminTasksRead
 from core.errors import Forbidden, NotFound, PayloadTooLarge, RateLimited, RequestTimeout, Unauthorized
 
@@ -25,6 +26,12 @@ async def list_all_tasks(
 ) -> AdminTasksRead:
     """Everybody's tasks, the newest first: how they are doing, and nothing of what was asked for or made."""
     return AdminTasksRead.of(await services.task_operations.page(query.filter(), query.limit, query.offset))
+
+
+@router.get("/moderation", responses=errors(Unauthorized, Forbidden, RateLimited))
+async def list_moderation(query: Annotated[ModerationQuery, Query()], admin: Admin, services: Services) -> ChecksRead:
+    """What was checked of everybody's prompts, the newest first; a check is here within two seconds."""
+    return ChecksRead.of(await services.moderation.checks(query.filter(), query.limit, query.offset))
 
 
 @router.patch(

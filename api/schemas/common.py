@@ -1,5 +1,7 @@
 """What several areas share."""
 
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Annotated, Any, Generic, Literal, Self, TypeVar
 
@@ -19,10 +21,29 @@ class RequestModel(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
-class WithImages(RequestModel):
+class WithUploads(RequestModel, ABC):
     """A body with images in it; see `api/uploads`, which reads it."""
 
+    @property
+    @abstractmethod
+    def uploads(self) -> Sequence[str]:
+        """The images, or what stands for them, by their places."""
+
+
+class WithImages(WithUploads):
     images: list[str]
+
+    @property
+    def uploads(self) -> Sequence[str]:
+        return self.images
+
+
+class WithImage(WithUploads):
+    image: str
+
+    @property
+    def uploads(self) -> Sequence[str]:
+        return (self.image,)
 
 
 class Success(BaseModel):
@@ -51,7 +72,8 @@ class PageRead(BaseModel, Generic[Data]):
         return cls(items=items, total=page.total, limit=page.limit, offset=page.offset, has_more=page.has_more)
 
 
-def _no_nul(value: str) -> str:
+def no_nul(value: str) -> str:
+    """What no text of ours may hold."""
     if "\0" in value:
         raise PydanticCustomError("bad_text", "holds a NUL character")
     return value
@@ -60,7 +82,7 @@ def _no_nul(value: str) -> str:
 Prompt = Annotated[
     str,
     StringConstraints(strip_whitespace=True, min_length=1, max_length=4000),
-    AfterValidator(_no_nul),
+    AfterValidator(no_nul),
     Field(description="1–4,000 characters after trimming"),
 ]
 
@@ -74,10 +96,10 @@ def _is_text(secret: SecretStr) -> SecretStr:
     return secret
 
 
-PlainText = Annotated[str, AfterValidator(_no_nul)]
+PlainText = Annotated[str, AfterValidator(no_nul)]
 SecretText = Annotated[SecretStr, AfterValidator(_is_text)]
 ShortText = Annotated[
-    str, StringConstraints(strip_whitespace=True, min_length=1, max_length=100), AfterValidator(_no_nul)
+    str, StringConstraints(strip_whitespace=True, min_length=1, max_length=100), AfterValidator(no_nul)
 ]
 Timestamp = Annotated[
     datetime,

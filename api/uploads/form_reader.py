@@ -1,4 +1,6 @@
-"""A multipart body (RFC 7578) while it arrives: the parts named `images` go to files, the others are texts."""
+"""A multipart body (RFC 7578) while it arrives: the parts named `images`, or the one named `image`, go to files, the
+others are texts.
+"""
 
 from typing import Any
 
@@ -10,7 +12,7 @@ from services.references.uploads import Uploads
 
 MAX_TEXT_BYTES = 256 * 1024
 MAX_PARTS = 64
-IMAGES = "images"
+IMAGES, IMAGE = "images", "image"
 
 
 def boundary_of(content_type: str) -> bytes:
@@ -22,10 +24,14 @@ def boundary_of(content_type: str) -> bytes:
 
 
 class FormReader:
-    """`feed` it the body in order, then `finish`. All of it raises the errors of a body that is wrong."""
+    """`feed` it the body in order, then `finish`. All of it raises the errors of a body that is wrong.
 
-    def __init__(self, uploads: Uploads, boundary: bytes) -> None:
+    `single`: there is one image, under `image`.
+    """
+
+    def __init__(self, uploads: Uploads, boundary: bytes, *, single: bool) -> None:
         self._uploads = uploads
+        self._single = single
         self._fields: dict[str, Any] = {}
         self._header = (bytearray(), bytearray())
         self._name = ""
@@ -79,8 +85,12 @@ class FormReader:
     def _content_begins(self) -> None:
         if not self._name:
             raise _refused()
-        if self._name == IMAGES:
-            self._image = self._uploads.open()
+        if self._name != (IMAGE if self._single else IMAGES):
+            return
+        self._image = self._uploads.open()
+        if self._single:
+            self._fields[IMAGE] = self._uploads.place_holder(self._image)
+        else:
             self._fields.setdefault(IMAGES, []).append(self._uploads.place_holder(self._image))
 
     def _content(self, data: bytes, start: int, end: int) -> None:

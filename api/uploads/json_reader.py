@@ -1,4 +1,5 @@
-"""A JSON body with images in it, while it arrives: the strings of `images` go to files, only the rest is kept.
+"""A JSON body with images in it, while it arrives: the strings of `images`, or that of `image`, go to files, only the
+rest is kept.
 
 As one text a body of 64 MiB would be in memory four times over: as bytes, as text, as parsed strings and decoded.
 """
@@ -16,16 +17,21 @@ MAX_REST_BYTES = 256 * 1024
 
 # The quote before the name is one that stands for itself: inside a JSON text it would have a backslash before it.
 _ARRAY = re.compile(rb'[{,]\s*"images"\s*:\s*\[')
-_LONGEST_ARRAY = 256
+_SINGLE = re.compile(rb'[{,]\s*"image"\s*:(?=\s*")')
+_LONGEST_START = 256
 _ITEM = re.compile(rb'\s*,?\s*"')
 _BEFORE_ITEM = re.compile(rb"\s*,?\s*")
 
 
 class JsonReader:
-    """`feed` it the body in order, then `finish`. All of it raises the errors of a body that is wrong."""
+    """`feed` it the body in order, then `finish`. All of it raises the errors of a body that is wrong.
 
-    def __init__(self, uploads: Uploads) -> None:
+    `single`: there is one image, under `image`.
+    """
+
+    def __init__(self, uploads: Uploads, *, single: bool) -> None:
         self._uploads = uploads
+        self._single = single
         self._rest = bytearray()
         self._searched = 0
         self._in_array = False
@@ -60,11 +66,11 @@ class JsonReader:
         """Where the text of the next image starts, as far as the body is there."""
         while True:
             if not self._in_array:
-                array = _ARRAY.search(self._rest, self._searched)
-                if array is None:
-                    self._searched = max(self._searched, len(self._rest) - _LONGEST_ARRAY)
+                start = (_SINGLE if self._single else _ARRAY).search(self._rest, self._searched)
+                if start is None:
+                    self._searched = max(self._searched, len(self._rest) - _LONGEST_START)
                     return None
-                self._searched, self._in_array = array.end(), True
+                self._searched, self._in_array = start.end(), True
             item = _ITEM.match(self._rest, self._searched)
             if item is not None:
                 return item.end()
@@ -83,4 +89,5 @@ class JsonReader:
         self._image = None
         self._rest += self._uploads.place_holder(image.index).encode() + b'"'
         self._searched = len(self._rest)
+        self._in_array = not self._single
         return chunk[end + 1 :]

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from starlette.requests import ClientDisconnect
 
 from api.errors import is_json
-from api.schemas.common import WithImages
+from api.schemas.common import WithUploads
 from api.uploads.form_reader import FormReader, boundary_of
 from api.uploads.json_reader import JsonReader
 from api.uploads.text_image import TextImage
@@ -20,7 +20,7 @@ from services.generation.service import ClientGone
 from services.references.uploads import Uploads
 
 FORM = "multipart/form-data"
-Body = TypeVar("Body", bound=WithImages)
+Body = TypeVar("Body", bound=WithUploads)
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,10 @@ async def _read(request: Request, model: type[Body], uploads: Uploads) -> Body:
     is_form = content_type.partition(";")[0].strip().lower() == FORM
     if not is_form and not is_json(request):
         raise ValidationFailed([FieldProblem("body", "content_type", hint=f"application/json, {FORM}")])
-    reader = FormReader(uploads, boundary_of(content_type)) if is_form else JsonReader(uploads)
+    single = "image" in model.model_fields
+    reader = (
+        FormReader(uploads, boundary_of(content_type), single=single) if is_form else JsonReader(uploads, single=single)
+    )
     async for chunk in request.stream():
         reader.feed(chunk)
         await uploads.settle()
@@ -61,9 +64,9 @@ async def _read(request: Request, model: type[Body], uploads: Uploads) -> Body:
         raise RequestValidationError([{**entry, "loc": ("body", *entry["loc"])} for entry in entries]) from error
 
 
-def _order(body: WithImages, uploads: Uploads) -> Iterator[int]:
+def _order(body: WithUploads, uploads: Uploads) -> Iterator[int]:
     """The images by the places that they have in the body."""
-    for text in body.images:
+    for text in body.uploads:
         index = uploads.index_of(text)
         if index is None:
             # The field's name was spelled in a way that the reader does not look for, so the text is still here.

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from core.clients.github import GitHubClient
 from core.security import SETUP_TOKEN_FILE, AccessTokens, RefreshTokens, SetupToken, Vault
 from core.settings import Settings
-from services.accounts.departure import Departures, Forget
+from services.accounts.departure import Departures, Forget, Inherit
 from services.accounts.directory import UserDirectory
 from services.accounts.github import GitHubSignIn
 from services.accounts.guests import GuestSignIn
@@ -45,7 +45,7 @@ class Accounts:
 
 @dataclass(frozen=True)
 class AccountNeighbours:
-    """What accounts rest on. `forgetters`: see `Departures`."""
+    """What accounts rest on. `forgetters`, `inheritances`: see `Departures`."""
 
     limiter: RateLimiter
     history: HistoryService
@@ -54,6 +54,7 @@ class AccountNeighbours:
     chats: ChatDeparture
     providers: ProviderService
     forgetters: Sequence[Forget]
+    inheritances: Sequence[Inherit]
 
 
 def assemble_accounts(ground: Ground, given: AccountNeighbours, stack: AsyncExitStack) -> Accounts:
@@ -68,6 +69,7 @@ def assemble_accounts(ground: Ground, given: AccountNeighbours, stack: AsyncExit
         given.tasks,
         given.chats,
         given.forgetters,
+        given.inheritances,
         under_way_seconds=ground.call_lifetime_seconds,
     )
     service = AccountService(

@@ -23,12 +23,14 @@ from services.quota.service import QuotaService
 from services.tasks.service import TaskService
 
 Forget = Callable[[str], Awaitable[None]]
+Inherit = Callable[[str, str], Awaitable[None]]
 
 log = get_logger(__name__)
 
 
 class Departures:
     """`forgetters`: what other domains keep of a user by id; called once nothing of theirs is under way any more.
+    `inheritances`: what of it a guest's heir has from then on, called with both ids, more than once.
 
     `under_way_seconds`: how long a call may go on after its caller has left, were Redis to lose its reservation.
     """
@@ -42,6 +44,7 @@ class Departures:
         tasks: TaskService,
         chats: ChatDeparture,
         forgetters: Sequence[Forget],
+        inheritances: Sequence[Inherit],
         *,
         under_way_seconds: float,
     ) -> None:
@@ -52,6 +55,7 @@ class Departures:
         self._tasks = tasks
         self._chats = chats
         self._forgetters = tuple(forgetters)
+        self._inheritances = tuple(inheritances)
         self._under_way_ms = int(under_way_seconds * 1000)
 
     async def leave(self, user_id: str) -> None:
@@ -99,6 +103,8 @@ class Departures:
             await self._history.purge_user(departure.user_id)
         else:
             await self._history.adopt(departure.user_id, heir, await self._folder_of(heir))
+            for inherit in self._inheritances:
+                await inherit(departure.user_id, heir)
         await self._chats.leave(departure.user_id, heir)
 
     async def _heir(self, departure: Departure) -> str | None:

@@ -1,6 +1,6 @@
-"""All that somebody has here, for themselves: the account, and the history with its images."""
+"""All that somebody has here, for themselves: the account, prompts, and the history with its images."""
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 
 from core.clock import now_ms
@@ -12,8 +12,6 @@ from services.history.export import Describe, HistoryExport
 from services.history.models import HistoryFilter
 from services.history.service import HistoryService
 
-ACCOUNT = "account.json"
-
 
 class AccountExport:
     def __init__(self, history: HistoryService, images: HistoryExport, chats: ChatExport) -> None:
@@ -22,13 +20,13 @@ class AccountExport:
         self._chats = chats
 
     async def stream(
-        self, caller: Caller, account: bytes, describe: Describe, describe_chat: DescribeChat
+        self, caller: Caller, files: Mapping[str, bytes], describe: Describe, describe_chat: DescribeChat
     ) -> AsyncGenerator[bytes]:
-        """A zip, made while it is sent. `account`: what the caller is shown of their account, as JSON."""
+        """A zip, made while it is sent. `files`: what the caller is shown elsewhere, by the name that it has here."""
         archive = ZipStream()
         images = self._history.iterate(caller.user_id, HistoryFilter())
         for added in (
-            archive.file(ACCOUNT, now_ms(), whole(account), size=len(account)),
+            *(archive.file(name, now_ms(), whole(content), size=len(content)) for name, content in files.items()),
             self._chats.add_all(archive, caller, describe_chat),
             self._images.add_to(archive, images, describe),
         ):

@@ -10,6 +10,7 @@ from services.accounts.models import Caller
 from services.history.models import Image
 from services.history.records import Record
 from services.idempotency import Call, IdempotencyKey
+from services.moderation.inspection import Inspection
 from services.providers.base import (
     AnswerPart,
     Capability,
@@ -115,6 +116,7 @@ class Work:
     stem: str | None = None
     reservation: Reservation | None = None
     share: Share | None = None
+    inspection: Inspection | None = None
 
     @property
     def charge(self) -> Reservation | None:

@@ -1,6 +1,6 @@
 """The one pipeline that every image goes through (docs/architecture.md has the walk).
 
-resolve → keywords → reserve → provider → store bytes and record → index and charge → commit → answer
+resolve → keywords → reserve → AI moderation → provider → store bytes and record → index and charge → commit → answer
 """
 
 import asyncio
@@ -201,9 +201,13 @@ class GenerationService:
         assert caller is not None, "a task is somebody's"
         with self._outcome(command) as outcome:
             work = self._resolved(command, share.call, outcome)
-            work = replace(work, share=share, stem=stem_of_call(command, caller, share.call))
-            answer = await self._asked(work)
-            return await to_its_end(self._share_kept(work, share, answer))
+            inspection = self._moderation.go_on(command.prompt, _context(command))
+            work = replace(work, share=share, stem=stem_of_call(command, caller, share.call), inspection=inspection)
+            try:
+                answer = await self._asked(work)
+                return await to_its_end(self._share_kept(work, share, answer))
+            finally:
+                await inspection.end()
 
     async def _share_kept(self, work: Work, share: Share, answer: Answer) -> Image:
         kept = await self._kept(work, answer)
@@ -248,21 +252,19 @@ class GenerationService:
         )
 
     async def _checked(self, work: Work, still_wanted: StillWanted) -> Generated:
-        check = await self._check_keywords(work.command)
-        audit = asyncio.create_task(self._moderation.finish(check))
+        with self._step("keywords"):
+            inspection = await self._moderation.inspect(work.command.prompt, _context(work.command))
         try:
             with self._step("reserve"):
-                work = await self._reserved(work)
+                work = await self._reserved(replace(work, inspection=inspection))
             self._fail_points.reach("reserved")
             return await self._made(work, still_wanted)
         finally:
-            await audit
+            await inspection.end()
 
     async def _check_keywords(self, command: GenerationCommand) -> ModerationCheck:
-        user_id = command.caller.user_id if command.caller else None
-        context = ModerationContext(user_id=user_id, request_id=command.request_id, mode=command.mode)
         with self._step("keywords"):
-            return await self._moderation.check_keywords(command.prompt, context)
+            return await self._moderation.check_keywords(command.prompt, _context(command))
 
     async def _reserved(self, work: Work) -> Work:
         """Hold the points of a call on the operator's key; any other call that keeps its image is only noted, so that
@@ -325,6 +327,9 @@ class GenerationService:
         return await self._kept(work, await self._asked(work))
 
     async def _asked(self, work: Work) -> Answer:
+        assert work.inspection is not None, "no prompt reaches a provider that was not inspected"
+        with self._step("moderation"):
+            await work.inspection.classify()
         request, chat = work.request, work.command.chat
         if chat is not None:
             with self._step("earlier_turns"):
@@ -374,6 +379,11 @@ class GenerationService:
             yield
         finally:
             self._metrics.step_seconds.labels(name).observe(time.perf_counter() - started)
+
+
+def _context(command: GenerationCommand) -> ModerationContext:
+    user_id = command.caller.user_id if command.caller else None
+    return ModerationContext(user_id=user_id, request_id=command.request_id, mode=command.mode)
 
 
 @dataclass

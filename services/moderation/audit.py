@@ -60,19 +60,10 @@ class AuditLog:
             "user_id": check.context.user_id,
             "request_id": check.context.request_id,
             "mode": check.context.mode,
-            "layers": [
-                {
-                    "layer": layer.layer,
-                    "decision": layer.decision,
-                    "category": layer.category,
-                    "duration_ms": round(layer.duration_ms, 3),
-                }
-                for layer in check.layers
-            ],
+            "layers": [layer.as_entry() for layer in check.layers],
             "decision": check.decision,
             "duration_ms": round(check.duration_ms, 3),
         }
         if self._with_prompts:
-            # orjson refuses a lone surrogate, and an odd prompt must not cost the entry.
-            entry["prompt"] = check.prompt.encode("utf-8", "replace").decode()
+            entry["prompt"] = check.prompt_as_text
         return entry

@@ -3,14 +3,21 @@
 import hashlib
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from functools import cached_property
 from typing import Self
 
 from core.clock import Milliseconds
 
+KEYWORD_LAYER = "keyword"
+AI_LAYER = "ai"
+
 
 class Decision(StrEnum):
+    """UNDECIDED: a layer could not tell, and the prompt went on to the provider's own filter."""
+
     PASSED = "passed"
     BLOCKED = "blocked"
+    UNDECIDED = "undecided"
 
 
 @dataclass(frozen=True)
@@ -31,6 +38,15 @@ class LayerResult:
     duration_ms: float
     category: str | None = None
 
+    def as_entry(self) -> dict[str, object]:
+        """As it stands in the audit."""
+        return {
+            "layer": self.layer,
+            "decision": self.decision,
+            "category": self.category,
+            "duration_ms": round(self.duration_ms, 3),
+        }
+
 
 @dataclass(frozen=True)
 class ModerationCheck:
@@ -47,8 +63,8 @@ class ModerationCheck:
 
     @property
     def decision(self) -> Decision:
-        blocked = any(layer.decision is Decision.BLOCKED for layer in self.layers)
-        return Decision.BLOCKED if blocked else Decision.PASSED
+        said = {layer.decision for layer in self.layers}
+        return next((found for found in (Decision.BLOCKED, Decision.UNDECIDED) if found in said), Decision.PASSED)
 
     @property
     def duration_ms(self) -> float:
@@ -56,6 +72,11 @@ class ModerationCheck:
         return sum(layer.duration_ms for layer in self.layers)
 
     @property
+    def prompt_as_text(self) -> str:
+        """For where the prompt itself is kept: a lone surrogate is no text, and must not cost the entry."""
+        return self.prompt.encode("utf-8", "replace").decode()
+
+    @cached_property
     def prompt_sha256(self) -> str:
         """Hex digest of the prompt in UTF-8; a lone surrogate has no UTF-8 and still gets a digest."""
         return hashlib.sha256(self.prompt.encode("utf-8", "surrogatepass")).hexdigest()

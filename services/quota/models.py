@@ -9,6 +9,7 @@ from core.setting_groups import QuotaSettings
 
 UNMETERED = "unmetered"
 CARRIED_OVER = "carried_over"
+TEXT = "text"  # the mode of the prompt tools, which make no image
 FORGOTTEN_USER = "forgotten"  # whose charges are of somebody who has left
 SMALL_RESOLUTIONS = frozenset({"512", "1K", "2K"})
 
@@ -21,6 +22,11 @@ class QuotaMode:
     name: str
     cost: int
     limit: int
+
+    @property
+    def cools_down(self) -> bool:
+        """Whether the pause between two generations is about this mode."""
+        return self.key != TEXT
 
 
 @dataclass(frozen=True)
@@ -139,7 +145,7 @@ def quota_modes(settings: QuotaSettings) -> dict[str, QuotaMode]:
         ("batch_4k", "Batch (4K)", trial.trial_batch_4k_cost, trial.trial_batch_4k_limit, 0.10),
         ("search", "Search", trial.trial_search_cost, trial.trial_search_limit, 0.30),
         ("blend", "Blend/Style", trial.trial_blend_cost, trial.trial_blend_limit, 0.20),
-        ("text", "Prompt tools", 0, trial.trial_text_limit, None),
+        (TEXT, "Prompt tools", 0, trial.trial_text_limit, None),
     )
     auto = settings.trial_quota_mode == "auto"
     return {

@@ -11,7 +11,8 @@ local now = time[1] * 1000 + math.floor(time[2] / 1000)
 
 # KEYS: global, user, guests ('' for none), reservations, reservation, service key ('' for none), user on the day that
 #       the cooldown reaches back to
-# ARGV: id, mode, points, count, pool limit, share limit, mode limit, cooldown, lifetime, ttl of counters (s),
+# ARGV: id, mode, points, count, pool limit, share limit, mode limit, cooldown (-1: not about this mode), lifetime,
+#       ttl of counters (s),
 #       user id, guest address, day, note, service key's id ('' for none), its cap ('' for none)
 RESERVE = (
     _NOW
@@ -36,7 +37,7 @@ if used(KEYS[2], mode_field) + count > tonumber(ARGV[7]) then return {'mode'} en
 if ARGV[16] ~= '' and used(KEYS[6], 'points') + points > tonumber(ARGV[16]) then return {'service_key'} end
 redis.call('HINCRBY', KEYS[1], 'global_used', points)
 redis.call('HINCRBY', KEYS[2], mode_field, count)
-redis.call('HSET', KEYS[2], 'last_generation', now)
+if cooldown >= 0 then redis.call('HSET', KEYS[2], 'last_generation', now) end
 redis.call('EXPIRE', KEYS[2], ARGV[10])
 for _, key in ipairs({KEYS[3], KEYS[6]}) do
   if key ~= '' then

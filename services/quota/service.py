@@ -32,6 +32,7 @@ from services.quota.models import (
 from services.quota.store import Counters, Limits, QuotaStore, ReserveOutcome
 
 REBUILD_TRIES = 20
+NO_COOLDOWN = -1
 DAY_MS = 24 * 3600 * 1000
 DAYS_KEPT = 4  # counters live two days from their last change, which may come a while after midnight
 
@@ -145,7 +146,7 @@ class QuotaService:
         status = await self.status(identity)
         points = mode.cost * count
         used = next(entry.usage for entry in status.modes if entry.mode.key == mode_key)
-        if status.cooldown_remaining_seconds > 0:
+        if mode.cools_down and status.cooldown_remaining_seconds > 0:
             return "cooldown", status
         if points > status.pool.remaining:
             return "pool", status
@@ -236,7 +237,7 @@ class QuotaService:
             pool=self._settings.trial_global_quota,
             guest_share=guest_limit(self._settings),
             mode=mode.limit,
-            cooldown=int(self._settings.trial_cooldown_seconds * 1000),
+            cooldown=int(self._settings.trial_cooldown_seconds * 1000) if mode.cools_down else NO_COOLDOWN,
             lifetime=self._lifetime_ms,
         )
 

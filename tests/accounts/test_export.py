@@ -41,13 +41,14 @@ async def test_it_holds_the_account_the_sessions_the_history_and_the_bytes(servi
     assert [item["prompt"] for item in items] == ["可爱的猫", "a lighthouse"]
     for item, image in zip(items, reversed(made), strict=True):
         assert files.pop(item["file"]) == (await service.client.get(image["image_url"])).content
+    assert orjson.loads(files.pop("prompts.json")) == {"prompts": []}
     assert files == {}
 
 
 async def test_somebody_who_made_nothing_gets_their_account(service: RunningService) -> None:
     guest = await service.guest()
     _, files = await exported(guest)
-    assert set(files) == {"account.json", "metadata.json"}
+    assert set(files) == {"account.json", "prompts.json", "metadata.json"}
 
 
 async def test_nobody_gets_nothing(service: RunningService) -> None:

@@ -48,6 +48,10 @@ OF_EXAMPLES = {
     "retry_task": 404,
     "create_chat": 201,
     "send_message": 404,
+    "keep_prompt": 201,
+    "change_prompt": 404,
+    "mark_favorite_prompt": 404,
+    **dict.fromkeys(("generate_prompts", "enhance_prompt", "vary_prompt", "describe_image"), 400),  # no Google key
 }
 ENDS = {("/api/history/all", "delete"): 1, ("/api/auth/logout", "post"): 2, ("/api/auth/me", "delete"): 3}
 
@@ -300,6 +304,8 @@ async def test_answers_are_what_the_document_says(
     values["key_id"] = "key_nothing"
     values["task_id"] = "task_nothing"
     values["chat_id"] = (await guest.client.post("/api/chat/sessions", json={})).json()["session_id"]
+    kept = {"title": "Mine", "prompt": "a lighthouse", "category": "art"}
+    values["prompt_id"] = (await guest.client.post("/api/prompts", json=kept)).json()["id"]
     checked = 0
     # What ends the image, all of them, the account or the session comes last.
     for path, method, operation in sorted(operations, key=lambda entry: (ENDS.get(entry[:2], 0), entry[1] == "delete")):

@@ -29,6 +29,7 @@ NOTHING = {
     "session_id": "ses_01kga0000000abcdefghjkmnpq",
     "task_id": "task_01kga0000000abcdefghjkmnpq",
     "chat_id": "chat_01kga0000000abcdefghjkmnpq",
+    "prompt_id": "prm_01kga0000000abcdefghjkmnpq",
 }
 
 # Routes with an id of somebody's in their path: a body that they take.
@@ -53,11 +54,15 @@ WITH_IDS: dict[tuple[str, str], dict[str, Any] | None] = {
     ("post", "/api/chat/sessions/{chat_id}/messages"): {"message": "make it blue"},
     ("delete", "/api/chat/sessions/{chat_id}"): None,
     ("get", "/api/chat/sessions/{chat_id}/export"): None,
+    ("patch", "/api/prompts/{prompt_id}"): {"title": "theirs"},
+    ("delete", "/api/prompts/{prompt_id}"): None,
+    ("post", "/api/prompts/{prompt_id}/favorite"): {"is_favorite": True},
 }
 # Routes that list or show what is the caller's own.
 LISTS = {
     ("get", "/api/history"),
     ("get", "/api/chat/sessions"),
+    ("get", "/api/prompts"),
     ("get", "/api/v1/tasks"),
     ("get", "/api/auth/sessions"),
     ("get", "/api/auth/me"),
@@ -69,6 +74,7 @@ ADMINS: dict[tuple[str, str], dict[str, Any] | None] = {
     ("get", "/api/admin/users"): None,
     ("patch", "/api/admin/users/{user_id}"): {"blocked": True},
     ("get", "/api/admin/tasks"): None,
+    ("get", "/api/admin/moderation"): None,
 }
 # Routes for accounts, which guests have not: a body that they take. Of two users: tests/accounts/test_service_keys.py.
 ACCOUNTS: dict[tuple[str, str], dict[str, Any] | None] = {
@@ -103,6 +109,11 @@ NOBODYS = {
     ("post", "/api/chat/sessions"),
     ("post", "/api/v1/tasks/generate"),
     ("post", "/api/v1/tasks/execute"),
+    ("post", "/api/prompts"),
+    ("post", "/api/prompts/generate"),
+    ("post", "/api/prompts/enhance"),
+    ("post", "/api/prompts/variations"),
+    ("post", "/api/prompts/describe"),
     ("get", "/api/generate/estimate"),
     ("post", "/api/quota/check"),
     ("get", "/api/health"),
@@ -135,6 +146,7 @@ class Two:
             *self.ids["image_id"],
             *self.ids["task_id"],
             *self.ids["chat_id"],
+            *self.ids["prompt_id"],
         ]
 
 
@@ -151,11 +163,15 @@ async def two(open_service: OpenService, gemini: GeminiStandin) -> AsyncIterator
     images = [listed["history_id"], trashed["history_id"], httpx.URL(unlisted["image_url"]).path.rpartition("/")[2]]
     tasks = [await submit(a, "secret harbour, later")]
     chats = [await begin(a), await begin(a, title="secret harbour, in turns")]
+    mine = {"title": "secret harbour", "prompt": "secret harbour", "category": "landscape"}
+    prompt = await a.client.post("/api/prompts", json=mine)
+    assert prompt.status_code == 201, prompt.text
     ids = {"image_id": images, "session_id": [session["id"]], "task_id": tasks, "chat_id": chats}
-    yield Two(service, a, b, listed, ids)
+    yield Two(service, a, b, listed, ids | {"prompt_id": [prompt.json()["id"]]})
     # Whatever B tried, A has it all.
     assert (await a.client.get("/api/auth/me")).status_code == 200
     assert [item["id"] for item in (await a.history())["items"]] == [listed["history_id"]]
+    assert (await a.client.get("/api/prompts", params={"limit": 1})).json()["prompts"] == [prompt.json()]
     for url in (listed["image_url"], listed["thumbnail_url"], unlisted["image_url"]):
         assert (await service.client.get(url)).status_code == 200
     assert (await a.client.post(f"/api/history/{trashed['history_id']}/restore")).status_code == 200

@@ -23,6 +23,8 @@ from services.accounts.service_key_rows import service_keys
 from services.accounts.users import admin_logins, milestones, users
 from services.history.store import images
 from services.history.trash import clearances
+from services.moderation.audit_index import checks
+from services.prompts.store import favorites, prompts
 from services.quota.holds import dropped_calls, holds
 from services.quota.ledger import charges
 from services.tasks.store import tasks
@@ -40,6 +42,9 @@ TABLES = {
         images,
         charges,
         clearances,
+        checks,
+        prompts,
+        favorites,
         service_keys,
         tasks,
         deliveries,

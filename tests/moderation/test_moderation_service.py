@@ -10,14 +10,18 @@ import orjson
 import pytest
 from structlog.testing import capture_logs
 
+from core.clients.database import open_database
 from core.clock import Milliseconds, from_datetime
 from core.errors import StorageUnavailable
 from core.setting_groups import ModerationSettings
+from core.settings import embedded_database
+from services.moderation.audit_index import AuditIndex
 from services.moderation.errors import ContentBlocked
 from services.moderation.models import Decision, LayerResult, ModerationCheck, ModerationContext
 from services.moderation.service import ModerationService
 from services.storage.local import LocalStorage
 from services.storage.spool import Spool
+from tests.support.databases import databases
 
 CONTEXT = ModerationContext(user_id="user_1", request_id="req_1", mode="basic")
 START = from_datetime(datetime(2026, 1, 31, 12, 5, 9, 250_000, UTC))
@@ -53,8 +57,9 @@ class GatedStorage(LocalStorage):
 class House:
     """A service on a real folder, with hands on its clock, its bucket and its counter of lost entries."""
 
-    def __init__(self, folder: Path, threads: ThreadPoolExecutor) -> None:
+    def __init__(self, folder: Path, threads: ThreadPoolExecutor, index: AuditIndex) -> None:
         self.folder = folder
+        self.index = index
         self.clock = Clock()
         self.lost = 0
         self.storage = GatedStorage(folder, Spool(folder.with_name("spool")), threads)
@@ -62,7 +67,7 @@ class House:
 
     def make(self, **settings: Any) -> ModerationService:
         self.service = ModerationService(
-            self.storage, ModerationSettings(**settings), self.clock, on_audit_failure=self._count
+            self.storage, ModerationSettings(**settings), self.clock, self.index, on_audit_failure=self._count
         )
         return self.service
 
@@ -104,10 +109,14 @@ def threads() -> Iterator[ThreadPoolExecutor]:
 
 
 @pytest.fixture
-async def house(tmp_path: Path, threads: ThreadPoolExecutor) -> AsyncIterator[House]:
-    house = House(tmp_path / "bucket", threads)
+async def house(tmp_path: Path, threads: ThreadPoolExecutor, empty_database: Path) -> AsyncIterator[House]:
+    url = databases.laid_out(tmp_path, empty_database).get("DATABASE_URL", "")
+    database = open_database(url, embedded_database(tmp_path), 1)
+    index = AuditIndex(database, with_prompts=False, on_failure=lambda: None)
+    house = House(tmp_path / "bucket", threads, index)
     yield house
     await house.service.close()
+    await database.close()
 
 
 async def test_a_blocked_prompt_is_refused_without_naming_the_word_and_audited(house: House) -> None:
@@ -291,7 +300,7 @@ async def test_closing_ends_a_reading_under_way(house: House) -> None:
     await house.service.start()
     house.storage.gate.clear()
     house.clock.now += HOUR
-    assert await house.blocks("nsfw")
+    assert not await house.blocks("harbour")
     before = asyncio.all_tasks()
     async with asyncio.timeout(5):
         await house.service.close()

@@ -33,6 +33,7 @@ from tests.providers.test_gemini_retries import provider_service
 from tests.providers.upstream import upstream_saying
 from tests.references import pictures
 from tests.support.service import RunningService
+from tests.support.waiting import eventually
 
 
 class Part(BaseModel):
@@ -78,7 +79,14 @@ async def ask(
 
 def asked(gemini: GeminiStandin) -> list[str]:
     """The texts of the calls."""
-    return [call["body"]["contents"][0]["parts"][0]["text"] for call in gemini.requests()]
+    return [call["body"]["contents"][0]["parts"][0]["text"] for call in gemini.text_requests()]
+
+
+async def eventually_idle(gemini: GeminiStandin) -> bool:
+    async def idle() -> bool:
+        return gemini.text_stats()["waiting"] == 0
+
+    return await eventually(idle)
 
 
 async def test_what_is_asked_is_what_googles_own_client_sends(gemini: GeminiStandin, tmp_path: Path) -> None:
@@ -117,7 +125,7 @@ async def test_what_is_asked_is_what_googles_own_client_sends(gemini: GeminiStan
             )
 
     await asyncio.to_thread(call_google)
-    ours, theirs = (call["body"] for call in gemini.requests())
+    ours, theirs = (call["body"] for call in gemini.text_requests())
     assert _comparable(ours) == _comparable(camel_case(theirs))
 
 
@@ -141,7 +149,7 @@ async def test_json_is_taken_also_in_a_fence(gemini: GeminiStandin, tmp_path: Pa
     async with provider_service(gemini.url, tmp_path) as service:
         found = await ask(service)
     assert (found.kind, found.parts[0].number) == ("bad", 7)
-    assert len(gemini.requests()) == 1
+    assert len(gemini.text_requests()) == 1
 
 
 UNUSABLE: dict[str, StepFields] = {
@@ -207,7 +215,7 @@ async def test_what_fails_is_tried_again_as_images_are(
     async with provider_service(gemini.url, tmp_path) as service:
         with pytest.raises(error):
             await ask(service)
-    assert len(gemini.requests()) == calls
+    assert len(gemini.text_requests()) == calls
 
 
 async def test_a_model_that_hangs_has_its_time(gemini: GeminiStandin, tmp_path: Path) -> None:
@@ -215,7 +223,7 @@ async def test_a_model_that_hangs_has_its_time(gemini: GeminiStandin, tmp_path: 
     async with provider_service(gemini.url, tmp_path) as service:
         with pytest.raises(ProviderTimeout):
             await ask(service, total_seconds=0.2)
-    assert await gemini.until(lambda stats: stats["waiting"] == 0)
+    assert await eventually_idle(gemini)
 
 
 @pytest.mark.parametrize("answer", ["[]", "5", '{"candidates": 5}', '{"candidates": [{"content": {"parts": [5]}}]}'])

@@ -265,7 +265,7 @@ async def test_it_does_not_matter_in_which_pieces_a_body_comes(service: RunningS
     )  # fmt: skip
     for body, is_json in ((json_body, True), (form_body + b"--xyz--\r\n", False)):
         uploads = service.container.references.uploads()
-        reader = JsonReader(uploads) if is_json else FormReader(uploads, b"xyz")
+        reader = JsonReader(uploads, single=False) if is_json else FormReader(uploads, b"xyz", single=False)
         for start in range(0, len(body), size):
             reader.feed(body[start : start + size])
         fields = reader.finish()
