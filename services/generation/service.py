@@ -204,6 +204,7 @@ class GenerationService:
             inspection = self._moderation.go_on(command.prompt, _context(command))
             work = replace(work, share=share, stem=stem_of_call(command, caller, share.call), inspection=inspection)
             try:
+                await self._classified(work)
                 answer = await self._asked(work)
                 return await to_its_end(self._share_kept(work, share, answer))
             finally:
@@ -322,14 +323,19 @@ class GenerationService:
         return Kept(record, await self._keeper.bytes_of(record.image) if work.command.include_bytes else None)
 
     async def _called(self, work: Work, still_wanted: StillWanted) -> Kept | Passing:
+        await self._classified(work)
         if not await still_wanted():
             raise ClientGone
         return await self._kept(work, await self._asked(work))
 
-    async def _asked(self, work: Work) -> Answer:
-        assert work.inspection is not None, "no prompt reaches a provider that was not inspected"
+    async def _classified(self, work: Work) -> None:
+        assert work.inspection is not None, "every prompt is inspected"
         with self._step("moderation"):
             await work.inspection.classify()
+
+    async def _asked(self, work: Work) -> Answer:
+        inspected = work.inspection is not None and work.inspection.is_over
+        assert inspected, "no prompt reaches a provider before all layers have looked at it"
         request, chat = work.request, work.command.chat
         if chat is not None:
             with self._step("earlier_turns"):

@@ -25,6 +25,11 @@ class Inspection:
         if ask is None:
             self._write()
 
+    @property
+    def is_over(self) -> bool:
+        """No layer is still to speak."""
+        return self._writing is not None or self._ask is None
+
     async def classify(self) -> None:
         """Layer 2, where there is one. Raises ContentBlocked with the category."""
         if self._ask is None:

@@ -154,6 +154,27 @@ async def test_a_model_that_hangs_does_not_hold_images_up(
     assert 4_900 < entries(gemini_service)[0]["layers"][1]["duration_ms"] < 10_000
 
 
+async def test_who_hangs_up_while_the_model_looks_gets_the_points_back(
+    gemini_service: RunningService, gemini: GeminiStandin
+) -> None:
+    gemini.configure_text(text=SAFE, delay_seconds=0.5)
+    guest = await gemini_service.guest()
+    call = asyncio.create_task(guest.generate(PROMPT))
+
+    async def asked() -> bool:
+        return gemini.text_stats()["waiting"] == 1
+
+    async def given_back() -> bool:
+        return gemini.text_stats()["waiting"] == 0 and await guest.used() == 0
+
+    assert await eventually(asked)
+    assert await guest.used() == 1
+    call.cancel()
+    assert await eventually(given_back)
+    assert gemini.requests() == []
+    assert (await guest.history())["total"] == 0
+
+
 async def test_what_the_models_own_filter_will_not_read_is_blocked(
     gemini_service: RunningService, gemini: GeminiStandin
 ) -> None:

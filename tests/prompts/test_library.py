@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import orjson
-import pytest
 from structlog.testing import capture_logs
 
 from services.prompts.library import built_in_file
@@ -104,15 +103,16 @@ async def test_an_installations_file_can_stand_in_place_of_the_built_in_one(serv
     assert (await listed(guest, category="food"))["total"] == 11
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"prompts": 5}', b'{"prompts": [{"tags": []}]}', b"\xff"])
-async def test_a_broken_file_leaves_the_built_in_one_and_a_warning(service: RunningService, content: bytes) -> None:
-    write_file(service, "food_en.json", content)
+async def test_a_broken_file_leaves_the_built_in_one_and_a_warning(service: RunningService) -> None:
+    contents = [b"", b"{", b"[]", b'{"prompts": 5}', b'{"prompts": [{"tags": []}]}', b"\xff"]
+    for category, content in zip(CATEGORIES, contents, strict=True):
+        write_file(service, f"{category}_en.json", content)
     guest = await service.guest()
     with capture_logs() as logs:
-        assert (await listed(guest, category="food", lang="en"))["total"] == 10
-    assert [log["object"] for log in logs if log["event"] == "prompt library not read"] == [
-        "prompts/library/food_en.json"
-    ]
+        assert (await listed(guest, lang="en"))["total"] == 60
+    assert {log["object"] for log in logs if log["event"] == "prompt library not read"} == {
+        f"prompts/library/{category}_en.json" for category in CATEGORIES
+    }
 
 
 async def test_a_favorite_of_the_library_is_each_users_own(service: RunningService) -> None:

@@ -111,16 +111,14 @@ BAD_IMAGES: list[tuple[Any, int, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("image", "status", "reason"), BAD_IMAGES, ids=[reason for *_, reason in BAD_IMAGES])
 async def test_an_image_that_is_none_is_named_and_counts_nothing(
-    gemini_service: RunningService, gemini: GeminiStandin, image: Any, status: int, reason: str
+    gemini_service: RunningService, gemini: GeminiStandin
 ) -> None:
     guest = await gemini_service.guest()
-    response = await guest.client.post("/api/prompts/describe", json={"image": image})
-    (field,) = error_of(response, status, {400: "UNSUPPORTED_IMAGE", 422: "VALIDATION_ERROR"}[status])["details"][
-        "fields"
-    ]
-    assert (field["field"], field["reason"]) == ("image", reason)
+    for image, status, reason in BAD_IMAGES:
+        response = await guest.client.post("/api/prompts/describe", json={"image": image})
+        error = error_of(response, status, {400: "UNSUPPORTED_IMAGE", 422: "VALIDATION_ERROR"}[status])
+        assert [(field["field"], field["reason"]) for field in error["details"]["fields"]] == [("image", reason)]
     assert gemini.text_requests() == []
     assert await text_calls(guest) == 0
 
@@ -153,29 +151,26 @@ async def test_a_call_that_fails_says_so_and_is_given_back(
         assert await text_calls(guest) == 0
 
 
-@every_tool
-async def test_json_in_a_fence_is_taken(gemini_service: RunningService, gemini: GeminiStandin, tool: str) -> None:
-    gemini.configure_text(mode="fenced_text", text=TOOLS[tool][1])
-    assert (await call(await gemini_service.guest(), tool)).status_code == 200
+async def test_json_in_a_fence_is_taken(gemini_service: RunningService, gemini: GeminiStandin) -> None:
+    guest = await gemini_service.guest()
+    for tool, (_, answer) in TOOLS.items():
+        gemini.configure_text(mode="fenced_text", text=answer)
+        assert (await call(guest, tool)).status_code == 200
 
 
-@every_tool
-async def test_without_a_google_key_nothing_is_written(service: RunningService, tool: str) -> None:
+async def test_without_a_google_key_nothing_is_written_and_an_own_key_is_not_counted(
+    open_service: OpenService, gemini: GeminiStandin
+) -> None:
     """The demo draws, and does not write."""
-    guest = await service.guest()
-    error = error_of(await call(guest, tool), 400, "API_KEY_REQUIRED")
-    assert "X-API-Key" in error["details"]["hint"]
-    assert "GOOGLE_API_KEY" in error["details"]["hint"]
-    assert await text_calls(guest) == 0
-
-
-@every_tool
-async def test_an_own_key_is_used_and_not_counted(open_service: OpenService, gemini: GeminiStandin, tool: str) -> None:
-    gemini.configure_text(text=TOOLS[tool][1])
     service = await open_service(GOOGLE_GEMINI_BASE_URL=gemini.url)
     guest = await service.guest()
-    assert (await call(guest, tool, headers={"X-API-Key": OWN_KEY})).status_code == 200
-    assert gemini.text_requests()[0]["headers"]["x-goog-api-key"] == OWN_KEY
+    for tool, (_, answer) in TOOLS.items():
+        hint = error_of(await call(guest, tool), 400, "API_KEY_REQUIRED")["details"]["hint"]
+        assert "X-API-Key" in hint
+        assert "GOOGLE_API_KEY" in hint
+        gemini.configure_text(text=answer)
+        assert (await call(guest, tool, headers={"X-API-Key": OWN_KEY})).status_code == 200
+    assert [asked["headers"]["x-goog-api-key"] for asked in gemini.text_requests()] == [OWN_KEY] * len(TOOLS)
     assert await text_calls(guest) == 0
 
 
@@ -225,25 +220,21 @@ async def test_banned_words_reach_no_model(gemini_service: RunningService, gemin
     assert {(entry["mode"], entry["decision"]) for entry in entries} == {("text", "blocked")}
 
 
-@pytest.mark.parametrize(
-    ("tool", "fields", "field"),
-    [
-        ("generate", {"count": 21}, "count"), ("generate", {"count": 0}, "count"), ("generate", {"lang": "fr"}, "lang"),
-        ("generate", {"category": ""}, "category"), ("enhance", {"prompt": "a" * 4001}, "prompt"),
-        ("variations", {"count": 11}, "count"), ("variations", {"kind": "size"}, "kind"), ("describe", {"n": 1}, "n"),
-        ("describe", {"lang": 5}, "lang"),
-    ],
-)  # fmt: skip
-async def test_a_body_that_is_wrong_is_named(
-    gemini_service: RunningService, gemini: GeminiStandin, tool: str, fields: dict[str, Any], field: str
+WRONG: list[tuple[str, dict[str, Any], str]] = [
+    ("generate", {"count": 21}, "count"), ("generate", {"count": 0}, "count"), ("generate", {"lang": "fr"}, "lang"),
+    ("generate", {"category": ""}, "category"), ("enhance", {"prompt": "a" * 4001}, "prompt"),
+    ("variations", {"count": 11}, "count"), ("variations", {"kind": "size"}, "kind"), ("describe", {"n": 1}, "n"),
+    ("describe", {"lang": 5}, "lang"),
+]  # fmt: skip
+
+
+async def test_a_body_that_is_wrong_is_named_and_nobodys_is_refused(
+    gemini_service: RunningService, gemini: GeminiStandin
 ) -> None:
-    assert field in fields_of(await call(await gemini_service.guest(), tool, **fields))
+    guest = await gemini_service.guest()
+    for tool, fields, field in WRONG:
+        assert field in fields_of(await call(guest, tool, **fields)), fields
+    for tool, (body, _) in TOOLS.items():
+        nobodys = await gemini_service.client.post(f"/api/prompts/{tool}", json=body, headers={"X-API-Key": OWN_KEY})
+        error_of(nobodys, 401, "UNAUTHORIZED")
     assert gemini.text_requests() == []
-
-
-@every_tool
-async def test_nobody_is_refused(gemini_service: RunningService, tool: str) -> None:
-    response = await gemini_service.client.post(
-        f"/api/prompts/{tool}", json=TOOLS[tool][0], headers={"X-API-Key": OWN_KEY}
-    )
-    error_of(response, 401, "UNAUTHORIZED")

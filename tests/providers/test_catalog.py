@@ -104,6 +104,8 @@ def test_an_override_can_add_a_model(tmp_path: Path) -> None:
         ("[models.demo]\nprovider = 'dall-e'\n", "models.demo.provider"),
         ("[models.demo]\naliases = ['nano-banana']\n", "nano-banana"),
         ("[models.fresh]\nprovider = 'gemini'\n", "models.fresh.capabilities"),
+        ("[models.fresh]\nprovider = 'gemini'\ncapabilities = ['edit']\n", "models.fresh.aspect_ratios"),
+        ("[providers.gemini]\ntext_model = 'demo'\n", "gemini-3-flash"),
         ("[providers.gemini]\nmax_retries = -1\n", "providers.gemini.max_retries"),
         ("[providers.gemini]\ndefault_model = 'demo'\n", "gemini-3-pro-image"),
         ("models = 5\n", "models"),
@@ -111,6 +113,15 @@ def test_an_override_can_add_a_model(tmp_path: Path) -> None:
 )
 def test_a_broken_override_is_one_line_that_names_the_place(tmp_path: Path, text: str, named: str) -> None:
     assert named in complaint(tmp_path, text)
+
+
+def test_a_text_model_that_there_is_not_is_refused_with_those_there_are() -> None:
+    with pytest.raises(
+        CatalogError, match=r"GEMINI_TEXT_MODEL: gemini has no text model 'gemini-3-pro-image'; known: gem"
+    ):
+        load_catalog(NOWHERE, default_models={}, text_models={"gemini": "gemini-3-pro-image"})
+    catalog = load_catalog(NOWHERE, default_models={}, text_models={"gemini": "gemini-2.5-flash"})
+    assert catalog.find("gemini", None, Capability.TEXT, TODAY).id == "gemini-2.5-flash"
 
 
 def test_an_override_that_is_no_text_or_no_file_is_one_line_too(tmp_path: Path) -> None:

@@ -116,6 +116,14 @@ def test_production_refuses_what_is_for_trying_things_out() -> None:
     assert named(ENVIRONMENT="production", **unsafe) == {"SECRET_KEY", *unsafe}
 
 
+def test_moderation_by_a_model_needs_a_key_and_is_on_with_one() -> None:
+    key = {"GOOGLE_API_KEY": "AIzaKey"}
+    assert named(AI_MODERATION_ENABLED="true") == {"AI_MODERATION_ENABLED"}
+    assert not load_settings({}).moderates_by_model
+    assert load_settings(key).moderates_by_model
+    assert not load_settings(key | {"AI_MODERATION_ENABLED": "false"}).moderates_by_model
+
+
 def test_others_are_let_in_only_when_it_is_said_who_may_register() -> None:
     assert named(HOST="0.0.0.0") == {"HOST"}
     assert load_settings({"HOST": "0.0.0.0", "LOCAL_AUTH_ENABLED": "false"}).server.host == "0.0.0.0"
