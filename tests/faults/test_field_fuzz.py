@@ -19,6 +19,7 @@ from services.quota.holds import holds
 from services.quota.ledger import charges
 from tests.chat.talking import begin
 from tests.conftest import OPERATOR_KEY, OpenService
+from tests.prompts.asking import kept
 from tests.support.answers import error_of
 from tests.support.people import set_up_admin
 from tests.support.service import Guest, RunningService
@@ -31,13 +32,13 @@ HEADER_SHARE, SHARE = 0.006, 0.03
 SIGNING_OUT = {
     "logout", "end_session", "refresh_tokens", "delete_me", "register", "login", "finish_github_login",
 }  # fmt: skip
-ADMINS = {"list_users", "change_user", "list_all_tasks"}
+ADMINS = {"list_users", "change_user", "list_all_tasks", "list_moderation"}
 WORKED_ON = {"execute_generation"}  # it answers when a worker has done the work
 NO_LIMITS = {
     "RATE_LIMIT_REQUESTS": "10000000", "GUEST_RATE_PER_HOUR": "10000000", "TRIAL_GLOBAL_QUOTA": "10000000",
     "TRIAL_COOLDOWN_SECONDS": "0", "TRIAL_GUEST_SHARE": "1", "TRIAL_BASIC_1K_LIMIT": "10000000",
     "TRIAL_BASIC_4K_LIMIT": "10000000", "TRIAL_SEARCH_LIMIT": "10000000", "TRIAL_BLEND_LIMIT": "10000000",
-    "TRIAL_CHAT_LIMIT": "10000000",
+    "TRIAL_CHAT_LIMIT": "10000000", "TRIAL_TEXT_LIMIT": "10000000",
     "TRIAL_BATCH_1K_LIMIT": "10000000", "TRIAL_BATCH_4K_LIMIT": "10000000",
     "LOGIN_RATE_PER_MINUTE": "10000000",
 }  # fmt: skip
@@ -202,7 +203,7 @@ async def known_guest(service: RunningService) -> tuple[Guest, dict[str, str]]:
     (session,) = (await guest.client.get("/api/auth/sessions")).json()["sessions"]
     ids = {"image_id": image["history_id"], "session_id": session["id"], "user_id": guest.id, "lang": "en"}
     ids |= {"key_id": "key_01kga0000000abcdefghjkmnpq", "chat_id": await begin(guest)}
-    return guest, ids | {"task_id": task_id}
+    return guest, ids | {"task_id": task_id, "prompt_id": (await kept(guest))["id"]}
 
 
 def sample(found: list[Probe], chance: random.Random) -> list[Probe]:

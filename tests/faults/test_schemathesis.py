@@ -24,6 +24,7 @@ from tests.accounts.test_service_keys import made
 from tests.chat.talking import begin as begin_chat
 from tests.clients.test_url_guard import PUBLIC
 from tests.conftest import OPERATOR_KEY, OpenService
+from tests.prompts.asking import MINE, kept
 from tests.support.github import GitHubStandin, Person, github_settings
 from tests.support.people import PASSWORD, begin, registered, with_github
 from tests.support.service import RunningService
@@ -40,7 +41,7 @@ HELD = (
 STREAMS = {"watch_task", "execute_generation"}
 # What answers only when a worker has done the work; other tasks are to wait for whoever cancels them.
 WORKED_ON = {"execute_generation"}
-ADMINS = {"list_users", "change_user", "list_all_tasks"}
+ADMINS = {"list_users", "change_user", "list_all_tasks", "list_moderation"}
 ACCOUNTS = {"list_service_keys", "create_service_key", "revoke_service_key"}
 ROOT = Person(4711, "root")
 NUMBERS = itertools.count(1)
@@ -57,6 +58,7 @@ NO_LIMITS = {
     "TRIAL_CHAT_LIMIT": "1000000",
     "TRIAL_BATCH_1K_LIMIT": "1000000",
     "TRIAL_BATCH_4K_LIMIT": "1000000",
+    "TRIAL_TEXT_LIMIT": "1000000",
 }
 
 
@@ -154,6 +156,7 @@ async def know(service: RunningService, github: GitHubStandin, name: str) -> Kno
             "key_id": key["id"],
             "task_id": task_id,
             "chat_id": await begin_chat(guest),
+            "prompt_id": (await kept(guest))["id"],
         },
         {
             "refresh_tokens": {"refresh_token": guest.tokens["refresh_token"]},
@@ -163,6 +166,12 @@ async def know(service: RunningService, github: GitHubStandin, name: str) -> Kno
             "create_chat": {},
             "send_message": {"message": "make it blue"},
             "generate_batch": {"prompt": "a lighthouse", "count": 2},
+            "keep_prompt": MINE,
+            "change_prompt": {"title": "Quay"},
+            "generate_prompts": {"category": "food"},
+            "enhance_prompt": {"prompt": "a lighthouse"},
+            "vary_prompt": {"prompt": "a lighthouse"},
+            "describe_image": {"image": EXAMPLE_IMAGES[0]},
             "create_service_key": {"name": "a program"},
             "start_generation": {"params": {"prompt": "a lighthouse"}},
             "execute_generation": {"params": {"prompt": "a lighthouse"}},
