@@ -10,6 +10,7 @@ from redis import Redis
 
 from benchmarks.gemini_standin import GeminiStandin
 from benchmarks.standin_behaviour import StepFields
+from tests.chat.talking import begin
 from tests.conftest import OPERATOR_KEY, OpenService
 from tests.providers.upstream import image_calls
 from tests.references import pictures
@@ -196,6 +197,7 @@ async def test_every_way_in_is_moderated(gemini_service: RunningService, gemini:
         await blend(guest, pictures.picture(), prompt=PROMPT),
         await blend(guest, pictures.picture(), pictures.picture(), prompt=PROMPT, mode="style"),
         await anonymous.post("/api/generate/basic", json={"prompt": PROMPT}),
+        await guest.client.post(f"/api/chat/sessions/{await begin(guest)}/messages", json={"message": PROMPT}),
     ]
     for answer in answers:
         assert error_of(answer, 400, "CONTENT_BLOCKED")["details"]["category"] == "violence"
