@@ -16,7 +16,7 @@ from api.schemas.tasks import ItemStatus, TaskKindName
 from api.token_transport import TokenCarrier
 from services.accounts.models import Role, Scope
 from services.health import Status
-from services.history.models import Sort
+from services.history.models import Match, Sort
 from services.providers.base import SafetyLevel
 from services.tasks.events import TaskStatus
 from services.tasks.webhooks import WebhookState
@@ -92,6 +92,7 @@ ENUMERATIONS: dict[str, Any] = {
     "ItemStatus": ItemStatus,
     "HistorySort": Sort,
     "MessageRole": MessageRole,
+    "SearchMatch": Match,
     "QuotaMode": CheckedMode,
     "QuotaRefusal": QuotaRefusal,
     "QuotaResolution": CheckedResolution,
