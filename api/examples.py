@@ -46,6 +46,7 @@ _IMAGE: dict[str, Any] = {
     "size": 1760412,
     "mime_type": "image/png",
 }
+_ENTRY = {**_IMAGE, "match": "exact", "group_size": None}
 _QUOTA: dict[str, Any] = {
     "is_trial_mode": True,
     "global": {"used": 12, "limit": 50, "remaining": 38},
@@ -344,7 +345,14 @@ EXAMPLES: dict[str, Any] = {
         "dropped_turns": 0,
         "deleted_images": 0,
     },
-    "HistoryRead": {"items": [_IMAGE], "total": 1, "limit": 20, "offset": 0, "has_more": False},
+    "HistoryRead": {
+        "items": [_ENTRY],
+        "total": 1,
+        "total_is_capped": False,
+        "limit": 20,
+        "offset": 0,
+        "has_more": False,
+    },
     "ImageDetailRead": {**_IMAGE, "text_response": None, "thinking": None, "search_sources": None},
     "DeletedRead": {"success": True, "deleted_count": 1, "not_found": ["img_01kga0000000zyxwvtsrqpnmkj"]},
     "ClearedRead": {"success": True, "deleted_count": 42},

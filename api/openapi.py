@@ -18,7 +18,7 @@ from api.schemas.tasks import ItemStatus, TaskKindName
 from api.token_transport import TokenCarrier
 from services.accounts.models import Role, Scope
 from services.health import Status
-from services.history.models import Sort
+from services.history.models import Match, Sort
 from services.prompts.instructions import Kind
 from services.prompts.models import Language
 from services.providers.base import SafetyLevel
@@ -114,6 +114,7 @@ ENUMERATIONS: dict[str, Any] = {
     "HistorySort": Sort,
     "MessageRole": MessageRole,
     "Language": Language,
+    "SearchMatch": Match,
     "QuotaMode": CheckedMode,
     "QuotaRefusal": QuotaRefusal,
     "QuotaResolution": CheckedResolution,

@@ -36,6 +36,7 @@ from services.ground import Ground, key_ring, open_ground
 from services.health import HealthService
 from services.history.assembly import History, assemble_history
 from services.history.export import HistoryExport
+from services.history.indexing import SearchIndexer
 from services.history.links import LinkService
 from services.history.retention import Retention
 from services.history.service import HistoryService
@@ -105,6 +106,7 @@ class Container:
     history: HistoryService
     history_export: HistoryExport
     retention: Retention
+    search_index: SearchIndexer
     thumbnails: ThumbnailService
     links: LinkService
     tasks: TaskService
@@ -196,6 +198,7 @@ async def _domains(ground: Ground, kinds: Sequence[TaskKind], terms: DeliveryTer
             chats=chats.departure,
             providers=providers,
             forgetters=(
+                history.search_index.forget,
                 quota.service.forget,
                 idempotency.forget,
                 moderation.forget,
@@ -241,6 +244,7 @@ def _container(ground: Ground, domains: _Domains, terms: DeliveryTerms) -> Conta
         history=history.service,
         history_export=history.export,
         retention=history.retention,
+        search_index=history.search_index,
         thumbnails=history.thumbnails,
         links=history.links,
         tasks=tasks.service,

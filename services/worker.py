@@ -73,6 +73,10 @@ async def clear_chats(ctx: dict[str, Any]) -> int:
     return await _container(ctx).chats.departure.clear()
 
 
+async def tend_search_index(ctx: dict[str, Any]) -> int:
+    return await _container(ctx).search_index.tend()
+
+
 async def finish_departures(ctx: dict[str, Any]) -> int:
     return await _container(ctx).departures.finish()
 
@@ -131,6 +135,7 @@ def _chores(container: Container) -> Worker:
             cron(forget_prompts, second={40}, keep_result=0, timeout=JOB_SECONDS),
             cron(clear_references, minute={45}, second={15}, keep_result=0, timeout=JOB_SECONDS),
             cron(clear_chats, minute={50}, second={15}, keep_result=0, timeout=JOB_SECONDS),
+            cron(tend_search_index, second={25}, keep_result=0, timeout=3600),
             cron(clean_spool, minute={0}, second={15}, keep_result=0),
             cron(clean_copies, minute={30}, second={15}, keep_result=0, timeout=JOB_SECONDS),
         ],

@@ -14,7 +14,9 @@ from api.schemas.history_changes import ClearedRead, DeletedRead, DeleteRequest,
 from api.streams import streamed_file
 from core.clock import now_ms, utc_day
 from core.errors import NotFound, PayloadTooLarge, RateLimited, RequestTimeout, StorageUnavailable, Unauthorized
-from services.history.models import Image
+from core.paging import Page
+from services.history.models import EntryPage, Image, ListedImage
+from services.history.service import HistoryService
 
 reads = APIRouter(prefix="/api/history", tags=["history"], route_class=LeanRoute)
 router = APIRouter(prefix="/api/history", tags=["history"])
@@ -43,9 +45,18 @@ async def list_history(request: Request) -> Response:
     services = services_of(request)
     caller = await reading_caller(request, await BEARER(request))
     query = query_of(HistoryQuery, request)
-    page = await services.history.page(caller.user_id, query.filter(), query.sort, query.limit, query.offset)
+    page = await _page(services.history, caller.user_id, query)
     body = HistoryRead.json_of(page, services.links, await base_url(request), now_ms())
     return Response(body, media_type="application/json")
+
+
+async def _page(history: HistoryService, user_id: str, query: HistoryQuery) -> Page[ListedImage] | EntryPage:
+    wanted, sort = query.wanted(), query.sort or "newest"
+    if wanted is not None:
+        return await history.search(user_id, wanted, query.limit, query.offset)
+    if query.group is not None:
+        return await history.grouped_page(user_id, query.filter(), sort, query.limit, query.offset)
+    return await history.page(user_id, query.filter(), sort, query.limit, query.offset)
 
 
 @router.delete("", responses=errors(*_WITH_BODY))

@@ -9,13 +9,15 @@ import orjson
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from api.schemas.common import MAX_OFFSET, PageRead, RequestModel, ShortText, Timestamp
+from api.schemas.common import MAX_OFFSET, PageRead, PlainText, RequestModel, ShortText, Timestamp
 from core.clock import from_datetime, rfc3339
 from core.paging import Page
+from services.history.grams import Sought, fold
 from services.history.links import LinkService
-from services.history.models import HistoryFilter, Image, ListedImage, Sort
+from services.history.models import Entry, EntryPage, HistoryFilter, Image, ListedImage, Match, Sort, Wanted
 
 Mode = Literal["basic", "search", "blend", "style", "batch", "chat", "edit"]
+SEARCH_CHARACTERS = 10_000  # a prompt has at most 4,000
 MAX_KNOWN_ENTRIES = 2048  # of some 2 KB
 _DAY = re.compile(r"\d{4}-\d\d-\d\d")
 
@@ -71,7 +73,24 @@ class HistoryQuery(HistoryFields):
 
     limit: int = Field(20, ge=1, le=100)
     offset: int = Field(0, ge=0, le=MAX_OFFSET)
-    sort: Sort = "newest"
+    search: PlainText | None = Field(
+        None,
+        max_length=SEARCH_CHARACTERS,
+        description="what stands anywhere in a prompt, whatever its case and width; after those come the images whose "
+        "prompts have all of its words",
+    )
+    sort: Sort | None = Field(
+        None, description="newest when it is absent; a search then shows exact hits before those by words"
+    )
+    group: Literal["session"] | None = Field(
+        None, description="one entry for the images of a chat or batch: the first of them in this order"
+    )
+
+    def wanted(self) -> Wanted | None:
+        """What is searched for; None when nothing is."""
+        if not self.search:
+            return None
+        return Wanted(Sought(fold(self.search)), self.filter(), self.sort, self.group is not None)
 
 
 class DeleteQuery(RequestModel):
@@ -129,26 +148,39 @@ class ImageDetailRead(ImageRead):
         return cls.model_validate(_fields(image, links, base_url, links.expires_at(now)) | long_texts)
 
 
-class HistoryRead(PageRead[ImageRead]):
+class EntryRead(ImageRead):
+    """One entry of a list, with what is told of it there alone."""
+
+    match: Match | None = Field(None, description="in a search: found by the text itself, or by its words")
+    group_size: int | None = Field(None, description="with group=session: how many images the chat or batch has")
+
+
+class HistoryRead(PageRead[EntryRead]):
+    total: int = Field(description="all that fit; of a search at most 1,000")
+    total_is_capped: bool = Field(description="of a search: there are more than `total`")
+
     @staticmethod
-    def json_of(page: Page[ListedImage], links: LinkService, base_url: str, now: int) -> bytes:
+    def json_of(page: Page[ListedImage] | EntryPage, links: LinkService, base_url: str, now: int) -> bytes:
         """The body of a page. It is asked for more than anything else, so no model is built only to be taken apart."""
         expires_at = links.expires_at(now)
-        return orjson.dumps(
-            {
-                "items": [_entry(image, links, base_url, expires_at) for image in page.items],
-                "total": page.total,
-                "limit": page.limit,
-                "offset": page.offset,
-                "has_more": page.has_more,
-            }
-        )
+        if isinstance(page, Page):
+            page = EntryPage(tuple(map(Entry, page.items)), page.total, False, page.limit, page.offset, page.has_more)
+        body = {
+            "items": [_entry(entry, links, base_url, expires_at) for entry in page.entries],
+            "total": page.total,
+            "total_is_capped": page.total_is_capped,
+            "limit": page.limit,
+            "offset": page.offset,
+            "has_more": page.has_more,
+        }
+        return orjson.dumps(body)
 
 
 @lru_cache(MAX_KNOWN_ENTRIES)
-def _entry(image: ListedImage, links: LinkService, base_url: str, expires_at: int) -> orjson.Fragment:
+def _entry(entry: Entry, links: LinkService, base_url: str, expires_at: int) -> orjson.Fragment:
     """One entry as JSON. People come back to the page that they have just seen, and its links are still the same."""
-    return orjson.Fragment(orjson.dumps(_fields(image, links, base_url, expires_at)))
+    found = {"match": entry.match, "group_size": entry.group_size}
+    return orjson.Fragment(orjson.dumps(_fields(entry.image, links, base_url, expires_at) | found))
 
 
 def _fields(image: Image | ListedImage, links: LinkService, base_url: str, expires_at: int) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from core.security import LinkSigner
 from services.ground import Ground
 from services.history.clearing import Clearings
 from services.history.export import HistoryExport
+from services.history.indexing import SearchIndexer
 from services.history.links import LinkService
 from services.history.removal import Remover
 from services.history.retention import LOCK, Retention
@@ -19,6 +20,7 @@ class History:
     service: HistoryService
     export: HistoryExport
     retention: Retention
+    search_index: SearchIndexer
     thumbnails: ThumbnailService
     links: LinkService
 
@@ -38,6 +40,7 @@ def assemble_history(ground: Ground) -> History:
         retention=Retention(
             database, remover, clearings, Lease(ground.redis, LOCK()), settings, ground.metrics, fail_points
         ),
+        search_index=SearchIndexer(database),
         thumbnails=ThumbnailService(storage, ground.pixels, settings.max_image_pixels),
         links=LinkService(
             LinkSigner(ground.keys, "signed-link"), settings.image_url_ttl_seconds, settings.public_bucket_url

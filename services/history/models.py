@@ -4,8 +4,10 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 from core.clock import Milliseconds
+from services.history.grams import Sought
 
 Sort = Literal["newest", "oldest", "fastest", "slowest"]
+Match = Literal["exact", "words"]
 
 
 @dataclass(frozen=True)
@@ -83,3 +85,49 @@ class HistoryFilter:
     favorites_only: bool = False
     date_from: Milliseconds | None = None
     date_to: Milliseconds | None = None
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What to search for, and how its hits are to be ordered and told apart.
+
+    `sort` None: exact hits first, each kind newest first. `grouped`: of a chat or batch only the first one.
+    """
+
+    sought: Sought
+    where: HistoryFilter
+    sort: Sort | None
+    grouped: bool
+
+    @property
+    def by_duration(self) -> bool:
+        return self.sort in ("fastest", "slowest")
+
+    @property
+    def ascending(self) -> bool:
+        return self.sort == "oldest"
+
+    @property
+    def among_few(self) -> bool:
+        """Favorites, and the images of one chat, have an index of their own and are read one by one."""
+        return self.where.favorites_only or self.where.session_id is not None
+
+
+class Entry(NamedTuple):
+    """`match`: how a search found it. `group_size`: how many images its chat or batch has, itself included."""
+
+    image: ListedImage
+    match: Match | None = None
+    group_size: int | None = None
+
+
+@dataclass(frozen=True)
+class EntryPage:
+    """`total` of a search counts up to a thousand; `total_is_capped`: there are more."""
+
+    entries: tuple[Entry, ...]
+    total: int
+    total_is_capped: bool
+    limit: int
+    offset: int
+    has_more: bool

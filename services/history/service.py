@@ -12,9 +12,9 @@ from core.clock import now_ms
 from core.errors import InternalError, NotFound
 from core.failpoints import FailPoints
 from core.paging import Page
-from services.history import batches, store, trash
+from services.history import batches, entries, store, trash
 from services.history.clearing import Clearings
-from services.history.models import HistoryFilter, Image, ListedImage, Sort
+from services.history.models import Entry, EntryPage, HistoryFilter, Image, ListedImage, Sort, Wanted
 from services.history.record_changes import RecordChanges
 from services.history.records import Owner
 from services.history.removal import Remover
@@ -59,6 +59,21 @@ class HistoryService:
         statement, values = self._pages.page(user_id, where, sort, limit, offset)
         items, total = store.page_of(await self._database.row(statement, values))
         return Page(items, total, limit, offset)
+
+    async def grouped_page(self, user_id: str, where: HistoryFilter, sort: Sort, limit: int, offset: int) -> EntryPage:
+        """The same, with one entry for the images of a chat or batch: the first of those that fit."""
+        statement, values = self._pages.page(user_id, where, sort, limit, offset, grouped=True)
+        items, total = store.page_of(await self._database.row(statement, values))
+        found = await self._database.read(
+            lambda connection: entries.with_group_sizes(connection, user_id, [Entry(image) for image in items])
+        )
+        return EntryPage(found, total, False, limit, offset, has_more=offset + len(items) < total)
+
+    async def search(self, user_id: str, wanted: Wanted, limit: int, offset: int) -> EntryPage:
+        """A page of what is found, and how much is found."""
+        return await self._database.read(
+            partial(entries.search_page, user_id=user_id, wanted=wanted, limit=limit, offset=offset)
+        )
 
     async def iterate(self, user_id: str, where: HistoryFilter) -> AsyncGenerator[Image]:
         """All listed images that fit, whole, the newest first; a batch of them in memory at a time."""

@@ -1,6 +1,7 @@
 """The image index."""
 
 from collections.abc import Mapping
+from dataclasses import fields
 from typing import Any
 
 import orjson
@@ -9,26 +10,34 @@ from sqlalchemy import (
     Boolean,
     Column,
     ColumnElement,
+    Computed,
     Connection,
     Float,
     Index,
     Integer,
     Row,
+    ScalarSelect,
     Select,
     String,
     Table,
     Text,
     and_,
     bindparam,
+    cast,
+    exists,
     func,
     insert,
+    literal_column,
     or_,
     select,
+    tuple_,
     update,
 )
+from sqlalchemy.sql.util import ClauseAdapter
 
 from core.clients.database import Database, Prepared, metadata
 from core.clock import Milliseconds
+from services.history.grams import fold
 from services.history.models import HistoryFilter, Image, ListedImage, Sort
 
 images = Table(
@@ -64,12 +73,19 @@ images = Table(
     Column("is_favorite", Boolean, nullable=False),
     Column("expires_at", BigInteger),
     Column("deleted_at", BigInteger),
+    # For the search alone: no fields of Image. What a process of an earlier version writes is folded by the worker.
+    Column("folded", Text, default=lambda context: fold(context.get_current_parameters()["prompt"])),
+    Column("search_slot", BigInteger),
+    # What the images of one chat, or of one batch, have in common; the database works it out.
+    Column("group_id", String, Computed("coalesce(session_id, task_id)")),
 )
 shown = and_(images.c.listed.is_(True), images.c.deleted_at.is_(None))
 # `deleted_at` of what is being removed for good: from there no image comes back.
 PURGING: Milliseconds = 0
 remains = or_(images.c.deleted_at.is_(None), images.c.deleted_at > PURGING)
 hidden = or_(images.c.listed.is_(False), images.c.deleted_at.is_not(None))
+in_a_group = images.c.group_id.is_not(None)
+unsealed = images.c.search_slot.is_(None)
 # PostgreSQL's conditions of these stand in the migration: naming them here would load that dialect into every process.
 Index("ix_images_history", images.c.user_id, images.c.created_at, images.c.id, sqlite_where=shown)
 Index(
@@ -80,13 +96,45 @@ Index(
     sqlite_where=and_(shown, images.c.is_favorite.is_(True)),
 )
 Index("ix_images_hidden", images.c.user_id, sqlite_where=hidden)
+Index(
+    "ix_images_groups",
+    images.c.user_id,
+    images.c.group_id,
+    images.c.created_at,
+    images.c.id,
+    sqlite_where=and_(shown, in_a_group),
+)
+Index("ix_images_duration", images.c.user_id, images.c.duration, images.c.created_at, images.c.id, sqlite_where=shown)
+Index("ix_images_unsealed", images.c.user_id, images.c.created_at, images.c.id, sqlite_where=and_(shown, unsealed))
+# With what a search has to know of most of its hits.
+Index(
+    "ix_images_search_slot",
+    images.c.search_slot,
+    images.c.deleted_at,
+    images.c.created_at,
+    images.c.id,
+    sqlite_where=images.c.search_slot.is_not(None),
+)
+Index("ix_images_unfolded", images.c.id, sqlite_where=images.c.folded.is_(None))
 Index("ix_images_expires_at", images.c.expires_at, sqlite_where=images.c.expires_at.isnot(None))
 Index("ix_images_deleted_at", images.c.deleted_at, images.c.id, sqlite_where=images.c.deleted_at.isnot(None))
 # The oldest of all users, and how many bytes there are of all together.
 Index("ix_images_age", images.c.created_at, images.c.size, images.c.deleted_at)
 
+# Kept by the database itself, by triggers: how many images a user sees, of each mode, favorites and others.
+shown_counts = Table(
+    "shown_counts",
+    metadata,
+    Column("user_id", String, primary_key=True),
+    Column("mode", String, primary_key=True),
+    Column("is_favorite", Boolean, primary_key=True),
+    Column("shown", BigInteger, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+IMAGE_COLUMNS = tuple(images.c[field.name] for field in fields(Image))
 _INSERT = insert(images)
-_ORDERS: dict[Sort, tuple[ColumnElement[Any], ...]] = {
+ORDERS: dict[Sort, tuple[ColumnElement[Any], ...]] = {
     "newest": (images.c.created_at.desc(), images.c.id.desc()),
     "oldest": (images.c.created_at.asc(), images.c.id.asc()),
     "fastest": (images.c.duration.asc(), images.c.created_at.desc(), images.c.id.desc()),
@@ -95,11 +143,20 @@ _ORDERS: dict[Sort, tuple[ColumnElement[Any], ...]] = {
 # By the fields of HistoryFilter.
 FILTERS: dict[str, ColumnElement[bool]] = {
     "mode": images.c.mode == bindparam("mode"),
-    "session_id": images.c.session_id == bindparam("session_id"),
+    # The same again, for the index of groups.
+    "session_id": and_(
+        images.c.session_id == bindparam("session_id"), images.c.group_id == bindparam("session_id"), in_a_group
+    ),
     "favorites_only": images.c.is_favorite.is_(True),  # as the index of favorites has it
     "date_from": images.c.created_at >= bindparam("date_from"),
     "date_to": images.c.created_at < bindparam("date_to"),
 }
+
+_COUNTED_BY: dict[str, ColumnElement[bool]] = {
+    "mode": shown_counts.c.mode == bindparam("mode"),
+    "favorites_only": shown_counts.c.is_favorite.is_(True),
+}
+DEEP = 1000  # an offset from which on it pays to skip in the index alone
 
 
 def asked_of(where: HistoryFilter) -> dict[str, Any]:
@@ -114,13 +171,16 @@ def add_image(connection: Connection, image: Image) -> None:
 
 def get_image(connection: Connection, image_id: str) -> Image | None:
     """Any image, listed or not, in the trash or not."""
-    row = connection.execute(select(images).where(images.c.id == image_id)).one_or_none()
+    row = connection.execute(select(*IMAGE_COLUMNS).where(images.c.id == image_id)).one_or_none()
     return None if row is None else image_of(row)
 
 
 def change_image(connection: Connection, image_id: str, user_id: str, values: Mapping[str, Any]) -> bool:
     """False when it is not this user's any more, or is being removed for good."""
     there = and_(images.c.id == image_id, images.c.user_id == user_id, remains)
+    if values.get("user_id", user_id) != user_id:
+        # A slot is its owner's, in whose index it stands.
+        values = {**values, "search_slot": None}
     return connection.execute(update(images).where(there).values(**values)).rowcount > 0
 
 
@@ -129,30 +189,75 @@ class PageStatements:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._known: dict[tuple[tuple[str, ...], Sort], Prepared] = {}
+        self._known: dict[tuple[tuple[str, ...], Sort, bool, bool], Prepared] = {}
 
     def page(
-        self, user_id: str, where: HistoryFilter, sort: Sort, limit: int, offset: int
+        self, user_id: str, where: HistoryFilter, sort: Sort, limit: int, offset: int, *, grouped: bool = False
     ) -> tuple[Prepared, dict[str, Any]]:
         """A statement whose one row `page_of` understands, and its values."""
         values = asked_of(where)
-        shape = (tuple(values), sort)
+        shape = (tuple(values), sort, grouped, offset >= DEEP)
         if shape not in self._known:
             self._known[shape] = self._database.prepared(self._statement(*shape))
         return self._known[shape], values | {"user_id": user_id, "limit": limit, "offset": offset}
 
-    def _statement(self, asked: tuple[str, ...], sort: Sort) -> Select[Any]:
+    def _statement(self, asked: tuple[str, ...], sort: Sort, grouped: bool, deep: bool) -> Select[Any]:
         """The exact total, and the page as one JSON text.
 
         Each row that SQLite hands over lets go of the interpreter and waits to have it back; with one row for all of
         them a busy process answers twice as many pages (docs/adr/0005).
         """
-        condition = and_(images.c.user_id == bindparam("user_id"), shown, *(FILTERS[name] for name in asked))
+        fits = _fits(asked)
+        total: ColumnElement[int] = _total(asked, fits)
+        if grouped:
+            total = total - _folded_away(fits)
+            fits = and_(fits, ~_is_preceded(fits, sort))
         columns = [images.c[name] for name in ListedImage._fields]
-        page = select(*columns).where(condition).order_by(*_ORDERS[sort])
-        rows = page.limit(bindparam("limit")).offset(bindparam("offset")).subquery()
-        total = select(func.count()).select_from(images).where(condition).scalar_subquery()
+        page = select(*columns).where(fits)
+        if deep:
+            # What is skipped is then skipped in the index alone.
+            keys = select(images.c.id).where(fits).order_by(*ORDERS[sort])
+            page = select(*columns).where(images.c.id.in_(_cut(keys)))
+        rows = (page.order_by(*ORDERS[sort]) if deep else _cut(page.order_by(*ORDERS[sort]))).subquery()
         return select(total, select(self._database.json_rows(*rows.c)).scalar_subquery())
+
+
+def _cut(rows: Select[Any]) -> Select[Any]:
+    return rows.limit(bindparam("limit")).offset(bindparam("offset"))
+
+
+def _fits(asked: tuple[str, ...]) -> ColumnElement[bool]:
+    return and_(images.c.user_id == bindparam("user_id"), shown, *(FILTERS[name] for name in asked))
+
+
+def _is_preceded(fits: ColumnElement[bool], sort: Sort) -> ColumnElement[bool]:
+    """By another one of its group, among those that fit."""
+    other = images.alias("other")
+    there = ClauseAdapter(other).traverse(and_(fits, in_a_group))
+    key, other_key = tuple_(images.c.created_at, images.c.id), tuple_(other.c.created_at, other.c.id)
+    is_newer, is_as_long = other_key > key, other.c.duration == images.c.duration
+    comes_first: dict[Sort, ColumnElement[bool]] = {
+        "newest": is_newer,
+        "oldest": other_key < key,
+        "fastest": or_(other.c.duration < images.c.duration, and_(is_as_long, is_newer)),
+        "slowest": or_(other.c.duration > images.c.duration, and_(is_as_long, is_newer)),
+    }
+    return and_(in_a_group, exists().where(there, other.c.group_id == images.c.group_id, comes_first[sort]))
+
+
+def _folded_away(fits: ColumnElement[bool]) -> ScalarSelect[int]:
+    """How many of those that fit are not the first one of their group."""
+    others = func.count() - func.count(images.c.group_id.distinct())
+    return select(others).select_from(images).where(fits, in_a_group).scalar_subquery()
+
+
+def _total(asked: tuple[str, ...], fits: ColumnElement[bool]) -> ScalarSelect[int]:
+    """Out of the counts that the database keeps, where these tell."""
+    if not _COUNTED_BY.keys() >= set(asked):
+        return select(func.count()).select_from(images).where(fits).scalar_subquery()
+    counted = (_COUNTED_BY[name] for name in asked)
+    mine = select(cast(func.coalesce(func.sum(shown_counts.c.shown), literal_column("0")), BigInteger))
+    return mine.where(shown_counts.c.user_id == bindparam("user_id"), *counted).scalar_subquery()
 
 
 def page_of(row: tuple[Any, ...]) -> tuple[tuple[ListedImage, ...], int]:

@@ -21,6 +21,7 @@ from sqlalchemy import (
 
 from core.clients.database import metadata
 from core.clock import Milliseconds
+from services.history.segments import note_removed
 from services.history.store import PURGING, hidden, images, remains, shown
 
 Scope = Literal["trash", "final", "everything"]
@@ -94,8 +95,10 @@ def taken(connection: Connection, after: str, limit: int) -> list[Doomed]:
 
 def remove_rows(connection: Connection, image_ids: Collection[str]) -> Sequence[int]:
     """Answers the sizes of those that were there."""
-    removing = delete(images).where(images.c.id.in_(image_ids)).returning(images.c.size)
-    return connection.execute(removing).scalars().all()
+    removing = delete(images).where(images.c.id.in_(image_ids)).returning(images.c.size, images.c.search_slot)
+    gone = connection.execute(removing).all()
+    note_removed(connection, [slot for _, slot in gone if slot is not None])
+    return [size for size, _ in gone]
 
 
 def note_clearance(connection: Connection, clearance: Clearance) -> int:

@@ -129,6 +129,7 @@ def test_what_not_every_installation_uses_is_imported_where_it_is_used() -> None
         "services.providers.demo.art",
         "nh3",
         "services.legacy",
+        "rjieba",
     }
     assert loaded_of(rare, program) == "set()\n"
 

@@ -5,6 +5,7 @@ import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from alembic import command
@@ -21,7 +22,8 @@ from core.errors import DependencyUnavailable
 from migrations.upgrade import migration_config
 from services.accounts.service_key_rows import service_keys
 from services.accounts.users import admin_logins, milestones, users
-from services.history.store import images
+from services.history.segments import postings, segments
+from services.history.store import images, shown_counts
 from services.history.trash import clearances
 from services.moderation.audit_index import checks
 from services.prompts.store import favorites, prompts
@@ -40,6 +42,9 @@ TABLES = {
         admin_logins,
         milestones,
         images,
+        shown_counts,
+        segments,
+        postings,
         charges,
         clearances,
         checks,
@@ -263,6 +268,31 @@ def test_a_migration_only_adds_what_the_version_before_may_leave_out(empty_datab
             added = after[table].keys() - columns.keys()
             assert all(after[table][name][1] for name in added), f"{table}: {added}"
         before = after
+
+
+def test_prompts_that_were_there_are_folded_and_counted(empty_database: Path, tmp_path: Path) -> None:
+    databases.laid_out(tmp_path, empty_database)
+    databases.run(tmp_path, step(command.downgrade, "0003"))
+
+    def fill(connection: Connection) -> None:
+        then = MetaData()
+        then.reflect(connection, only=["images"])
+        usual: dict[str, Any] = {
+            column.name: "x" if isinstance(column.type, String) else 1
+            for column in then.tables["images"].c
+            if not column.nullable
+        }
+        rows = [
+            usual | {"id": f"img_{number:05}", "key": str(number), "prompt": f"Ｃat {number}", "listed": number != 7}
+            for number in range(2100)
+        ]
+        connection.execute(then.tables["images"].insert(), [row | {"is_favorite": False} for row in rows])
+
+    databases.run(tmp_path, fill)
+    databases.run(tmp_path, step(command.upgrade, "head"))
+    folded = databases.ask(tmp_path, "SELECT folded FROM images ORDER BY id")
+    assert folded == [(f"cat {number}",) for number in range(2100)]
+    assert databases.ask(tmp_path, "SELECT shown FROM shown_counts") == [(2099,)]
 
 
 def test_the_schema_goes_down_and_up_again(empty_database: Path, tmp_path: Path) -> None:

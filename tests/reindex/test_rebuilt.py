@@ -59,6 +59,8 @@ async def test_history_and_points_are_the_same_over_local_files(
             before = library.people[name]
             client = service.with_headers(**bearer(before))
             assert await seen(client) == library.seen[name]
+            found = await client.get("/api/history", params={"search": library.seen[name][0]["prompt"][1:].upper()})
+            assert library.seen[name][0]["id"] in [item["id"] for item in found.json()["items"]]
             refreshed = await client.post("/api/auth/refresh", json={"refresh_token": before.tokens["refresh_token"]})
             assert (refreshed.status_code, refreshed.json()["user"]["role"]) == (200, role)
         assert (await try_login(service, "carl@example.org")).status_code == 401, "their password is lost"

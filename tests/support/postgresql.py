@@ -39,6 +39,10 @@ class PostgresServer:
     def url(self, database: str) -> str:
         return f"postgresql://{USER}:{quote(PASSWORD, safe='')}@127.0.0.1:{self.port}/{database}"
 
+    @property
+    def has_data(self) -> bool:
+        return self._data.exists()
+
     def initialise(self) -> None:
         password = self._folder / "password"
         password.write_text(PASSWORD, encoding="ascii")
@@ -138,12 +142,16 @@ class PostgresServer:
 
 
 @contextlib.contextmanager
-def running_postgres(**options: str) -> Iterator[PostgresServer]:
-    """A server for the length of a `with` block, e.g. of a test session; `options` of its configuration."""
+def running_postgres(kept: Path | None = None, **options: str) -> Iterator[PostgresServer]:
+    """A server for the length of a `with` block, e.g. of a test session; `options` of its configuration.
+
+    `kept`: a folder for its data, which stays and is used again.
+    """
     with TemporaryDirectory(prefix="nbl-postgresql-") as name:
         folder = Path(name)
-        server = PostgresServer(folder, _binaries(folder))
-        server.initialise()
+        server = PostgresServer(kept or folder, _binaries(folder))
+        if not server.has_data:
+            server.initialise()
         server.start(**options)
         try:
             yield server

@@ -1,0 +1,126 @@
+"""Which slots of a user's segments may hold hits of a search, by the grams that their images have."""
+
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Sequence
+from functools import reduce
+from operator import and_
+from typing import Literal, NamedTuple
+
+from sqlalchemy import Connection, select
+
+from services.history.grams import WIDE, mode_gram
+from services.history.models import Wanted
+from services.history.postings import everything, unpack
+from services.history.segments import SEGMENT_SLOTS, Segment, postings
+
+# Segments that are read together: what is frequent is found in the first ones, what is rare needs all.
+AT_FIRST, AT_ONCE = 6, 128
+_ALL = everything(SEGMENT_SLOTS)
+# Which images are hits: those with the text; those with its words alone; both.
+Kind = Literal["exact", "words", "any"]
+
+
+class Candidates(NamedTuple):
+    """Bits of a segment's slots: those whose grams tell that they hold hits, and those that have to be looked at."""
+
+    sure: int
+    unsure: int
+
+    @property
+    def number(self) -> int:
+        return self.sure.bit_count() + self.unsure.bit_count()
+
+    def is_sure(self, slot: int) -> bool:
+        return bool(self.sure >> slot & 1)
+
+
+NONE = Candidates(0, 0)
+
+
+class CandidateIndex:
+    """Of one search. `segments`: in the order in which they will be asked for; some of them are read together."""
+
+    def __init__(self, connection: Connection, wanted: Wanted, segments: Sequence[Segment]) -> None:
+        self.segments = segments
+        self._connection = connection
+        self._text = wanted.sought.text_grams()
+        self._words = wanted.sought.word_grams() if wanted.sought.words else None
+        self._modes = () if wanted.where.mode is None else (mode_gram(wanted.where.mode),)
+        self._unread = [segment.id for segment in segments if segment.state == "ready"]
+        # By segment: the bits of those that have the text's grams, and of those that have the words'.
+        self._read: dict[int, tuple[int, int]] = {}
+
+    def may_be_sure(self, kind: Kind) -> bool:
+        """Whether grams may tell of any hit that it is one."""
+        return self._text.suffice or (kind != "exact" and self._words is not None and self._words.suffice)
+
+    def of(self, segment: Segment, kind: Kind) -> Candidates:
+        if segment.state != "ready":
+            return Candidates(0, everything(segment.size))
+        while segment.id not in self._read:
+            self._read_some()
+        text, words = self._read[segment.id]
+        if kind == "exact":
+            return Candidates(text, 0) if self._text.suffice else Candidates(0, text)
+        if self._words is None or not self._words.suffice:
+            return self._unsure_of_words(text, words, kind)
+        if self._text.suffice:
+            return Candidates(text | words if kind == "any" else words & ~text, 0)
+        return Candidates(words, text & ~words) if kind == "any" else Candidates(words & ~text, words & text)
+
+    def _unsure_of_words(self, text: int, words: int, kind: Kind) -> Candidates:
+        if not self._text.suffice:
+            return Candidates(0, text | words if kind == "any" else words)
+        return Candidates(text if kind == "any" else 0, words & ~text)
+
+    def _read_some(self) -> None:
+        many = AT_ONCE if self._read else AT_FIRST
+        some, self._unread = self._unread[:many], self._unread[many:]
+        words = () if self._words is None else self._words.whole
+        whole = self._whole(some, {*self._text.whole, *words, *self._modes})
+        begun = [] if self._words is None else [self._begun(some, start) for start in self._words.starts]
+        for segment_id in some:
+            there = whole[segment_id]
+            text = _common(there.get(gram) for gram in (*self._text.whole, *self._modes))
+            with_words = 0
+            if self._words is not None:
+                with_words = _common(there.get(gram) for gram in (*words, *self._modes))
+                with_words = reduce(and_, (bits[segment_id] for bits in begun), with_words)
+            self._read[segment_id] = text, with_words
+
+    def _whole(self, segment_ids: Collection[int], grams: Collection[str]) -> dict[int, dict[str, bytes]]:
+        """By segment and gram: its packed slots."""
+        there = select(postings.c.segment_id, postings.c.gram, postings.c.slots).where(
+            postings.c.segment_id.in_(segment_ids), postings.c.gram.in_(grams)
+        )
+        found: dict[int, dict[str, bytes]] = defaultdict(dict)
+        for segment_id, gram, slots in self._connection.execute(there).all():
+            found[segment_id][gram] = slots
+        return found
+
+    def _begun(self, segment_ids: Collection[int], start: str) -> dict[int, int]:
+        """By segment: the bits of the slots that have any gram which begins so."""
+        # Words are narrow, so this comes after all those that begin so; text is in the order of code points everywhere.
+        end = start + WIDE
+        there = select(postings.c.segment_id, postings.c.slots).where(
+            postings.c.segment_id.in_(segment_ids), postings.c.gram >= start, postings.c.gram < end
+        )
+        found: dict[int, int] = defaultdict(int)
+        for segment_id, slots in self._connection.execute(there).all():
+            found[segment_id] |= unpack(slots)
+        return found
+
+
+def _common(packed: Iterable[bytes | None]) -> int:
+    """Of one gram after the other, the shortest first: most rare ones have nothing in common early."""
+    there = []
+    for slots in packed:
+        if slots is None:
+            return 0
+        there.append(slots)
+    bits = _ALL
+    for slots in sorted(there, key=len):
+        bits &= unpack(slots)
+        if not bits:
+            break
+    return bits

@@ -1,0 +1,119 @@
+"""Searching a user's images: those whose folded prompt has the text in it, and those that have all its words.
+
+A search hands out its hits in order and reads no further than they are asked for; how many there are is counted apart
+from that, since grams mostly tell (docs/adr/0011).
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
+
+from sqlalchemy import Connection
+
+from services.history.candidates import AT_FIRST, CandidateIndex, Candidates, Kind
+from services.history.models import Wanted
+from services.history.postings import highest_first
+from services.history.search_rows import Hit, Rows
+from services.history.segments import SEGMENT_SLOTS, Segment, segments_of
+from services.history.walks import by_duration, by_time
+
+COUNTED_AT_ONCE = 1100
+# Slots in the trash; beyond it, it is not worth knowing which segments they are in.
+MOST_TRASHED = 2000
+
+
+class Search:
+    """Within one transaction."""
+
+    def __init__(self, connection: Connection, user_id: str, wanted: Wanted) -> None:
+        self._connection = connection
+        self._user_id = user_id
+        self._wanted = wanted
+        self._both: Kind = "any" if wanted.sought.words else "exact"
+        sealed = [] if wanted.among_few else filter(self._may_have_some, segments_of(connection, user_id))
+        self._index = CandidateIndex(connection, wanted, sorted(sealed, key=self._place, reverse=not wanted.ascending))
+        self._tail = self._rows(self._both).small_tail()
+
+    def hits(self) -> Iterator[Hit]:
+        """In order; with groups wanted, of each its first one alone."""
+        if not self._wanted.grouped:
+            yield from self._each()
+            return
+        known: set[str] = set()
+        for hit in self._each():
+            if hit.group not in known:
+                known.add(hit.group)
+                yield hit
+
+    def count(self, most: int) -> int:
+        """All hits, groups aside, or `most` when there are more."""
+        total = 0
+        for part in self._counts(most):
+            total += part
+            if total >= most:
+                return most
+        return total
+
+    def _counts(self, most: int) -> Iterator[int]:
+        """Of one part after the other, first of the segments that are read together at first."""
+        rows = self._rows(self._both)
+        yield rows.count_unsealed(most) if self._tail is None else len(self._tail["any"])
+        whole = self._whole(rows) if self._index.may_be_sure(self._both) else []
+        for some in (self._index.segments[:AT_FIRST], self._index.segments[AT_FIRST:]):
+            if self._index.may_be_sure(self._both):
+                yield from (self._found(segment).sure.bit_count() for segment in some if segment in whole)
+                others = [segment for segment in some if segment not in whole]
+                yield from map(rows.count_sure, self._slots(others, lambda segment: self._found(segment).sure))
+            unsure = self._slots(some, lambda segment: self._found(segment).unsure)
+            yield from map(rows.count_checked, unsure)
+
+    def _whole(self, rows: Rows) -> list[Segment]:
+        """Segments of which each slot has an image that the filter lets through, were it not for its mode."""
+        trashed = rows.trashed_slots(MOST_TRASHED)
+        if len(trashed) == MOST_TRASHED:
+            return []
+        touched = {slot // SEGMENT_SLOTS for slot in trashed}
+        return [
+            segment
+            for segment in self._index.segments
+            if not segment.removed and segment.id not in touched and self._fits_whole(segment)
+        ]
+
+    def _fits_whole(self, segment: Segment) -> bool:
+        where = self._wanted.where
+        is_late_enough = where.date_from is None or segment.oldest_at >= where.date_from
+        return is_late_enough and (where.date_to is None or segment.newest_at < where.date_to)
+
+    def _found(self, segment: Segment) -> Candidates:
+        return self._index.of(segment, self._both)
+
+    def _each(self) -> Iterator[Hit]:
+        if self._wanted.by_duration:
+            yield from by_duration(*self._ground(self._both), slowest=self._wanted.sort == "slowest")
+        elif self._wanted.sort is not None or self._both == "exact":
+            yield from by_time(*self._ground(self._both), ascending=self._wanted.ascending)
+        else:
+            for kind in ("exact", "words"):
+                yield from by_time(*self._ground(kind), ascending=False)
+
+    def _ground(self, kind: Kind) -> tuple[Rows, CandidateIndex, Kind, Sequence[Hit] | None]:
+        return self._rows(kind), self._index, kind, None if self._tail is None else self._tail[kind]
+
+    def _rows(self, kind: Kind) -> Rows:
+        return Rows(self._connection, self._user_id, self._wanted, kind)
+
+    @staticmethod
+    def _slots(of: Iterable[Segment], bits: Callable[[Segment], int]) -> Iterator[list[int]]:
+        """Some at a time."""
+        starts = ((segment, segment.slots.start) for segment in of)
+        slots = (start + slot for segment, start in starts for slot in highest_first(bits(segment)))
+        while some := list(islice(slots, COUNTED_AT_ONCE)):
+            yield some
+
+    def _may_have_some(self, segment: Segment) -> bool:
+        where = self._wanted.where
+        too_old = where.date_from is not None and segment.newest_at < where.date_from
+        too_new = where.date_to is not None and segment.oldest_at >= where.date_to
+        return not (too_old or too_new)
+
+    def _place(self, segment: Segment) -> int:
+        return segment.oldest_at if self._wanted.ascending else segment.newest_at

@@ -1,0 +1,435 @@
+"""Searching the history: what is found is what LIKE over the folded prompts would find, with and without an index."""
+
+import random
+import re
+import unicodedata
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from sqlalchemy import Connection
+
+from benchmarks.search_corpus import prompts
+from core.ids import new_id
+from services.history import indexing, search_rows, segments, walks
+from services.history.entries import search_page
+from services.history.grams import Sought, fold
+from services.history.indexing import SearchIndexer
+from services.history.models import EntryPage, HistoryFilter, Image, Sort, Wanted
+from services.history.search_rows import GREATEST, Rows
+from services.history.store import images
+from tests.history.shelf import listed, retained, set_columns
+from tests.support.databases import databases
+from tests.support.service import Guest, RunningService
+
+SEAL_AT = 100
+
+
+async def shelve(service: RunningService, guest: Guest, *texts: str, **values: Any) -> list[str]:
+    """Rows of images with these prompts, a second apart, the oldest first; answers their ids."""
+    template = Image(
+        id="", user_id=guest.id, folder_id="f", key="", mode="basic", prompt="", aspect_ratio="1:1", resolution="1K",
+        provider="demo", model="demo", duration=1.0, created_at=0, width=1, height=1, size=1, mime_type="image/png",
+        call_id="c",
+    )  # fmt: skip
+    made = []
+    for number, prompt in enumerate(texts):
+        own = {"id": new_id("img"), "key": new_id("key"), "created_at": 1_760_000_000_000 + number * 1000}
+        made.append(replace(template, **{**own, "prompt": prompt, "duration": number * 7 % 50 + 1.0, **values}))
+    rows = [dict(vars(image)) for image in made]
+    await service.container.database.write(lambda connection: connection.execute(images.insert(), rows))
+    return [image.id for image in made]
+
+
+async def seal(service: RunningService, at: int = 1) -> None:
+    await SearchIndexer(service.container.database, seal_at=at).tend()
+
+
+async def search(
+    service: RunningService, guest: Guest, text: str, limit: int = 5000, sort: Sort | None = None, **where: Any
+) -> EntryPage:
+    wanted = Wanted(Sought(fold(text)), HistoryFilter(**where), sort, grouped=False)
+    return await service.container.database.read(
+        lambda connection: search_page(connection, guest.id, wanted, limit, offset=0)
+    )
+
+
+def ids(page: EntryPage) -> list[str]:
+    return [entry.image.id for entry in page.entries]
+
+
+def exact(page: EntryPage) -> list[str]:
+    return [entry.image.id for entry in page.entries if entry.match == "exact"]
+
+
+def has_words_alone(text: str, folded: str) -> bool:
+    """By regular expressions, for the prompts of the benchmark: their words with spaces are ASCII."""
+    words = Sought(text).words
+    patterns = (re.escape(word) if word[0] > "\u2e80" else rf"(?<![a-z0-9]){re.escape(word)}" for word in words)
+    return bool(words) and text not in folded and all(re.search(pattern, folded) for pattern in patterns)
+
+
+async def found(guest: Guest, text: str, **query: Any) -> list[tuple[str, str]]:
+    body = await guest.history(search=text, **query)
+    return [(item["id"], item["match"]) for item in body["items"]]
+
+
+@pytest.fixture
+async def library(shelf: RunningService) -> tuple[RunningService, Guest, list[tuple[str, str]]]:
+    """Three thousand images, some in segments whose times overlap, the last ones in none. Ids and folded prompts,
+    newest first; somebody else has the same prompts.
+    """
+    guest, other = await shelf.guest(), await shelf.guest()
+    texts = list(prompts(3000, seed=7))
+    ids: dict[str, str] = {}
+    for start in (0, 1, 2):
+        some = texts[start::3]
+        made = await shelve(shelf, guest, *some)
+        ids |= dict(zip(made, some, strict=True))
+        if start < 2:
+            await seal(shelf, SEAL_AT)
+    await shelve(shelf, other, *texts[:500])
+    rows = databases.ask(shelf.data_dir, f"SELECT id, created_at FROM images WHERE user_id = '{guest.id}'")
+    ordered = sorted(rows, key=lambda row: (row[1], row[0]), reverse=True)
+    folded = [(row[0], unicodedata.normalize("NFKC", ids[row[0]]).casefold()) for row in ordered]
+    return shelf, guest, folded
+
+
+async def test_exact_hits_are_those_of_like_newest_first(
+    library: tuple[RunningService, Guest, list[tuple[str, str]]], soak: bool
+) -> None:
+    service, guest, rows = library
+    assert databases.ask(service.data_dir, "SELECT count(*) FROM search_segments WHERE state = 'ready'") == [(2,)]
+    chance = random.Random(3)
+    sought = set()
+    for _ in range(2000 if soak else 200):
+        text = chance.choice(rows)[1]
+        length = chance.choice((1, 2, 3, 4, 6, 12))
+        start = chance.randrange(max(1, len(text) - length + 1))
+        sought.add(text[start : start + length])
+    assert len(sought) > 120
+    for number, text in enumerate(sorted(sought)):
+        page = await search(service, guest, text)
+        first = [image_id for image_id, folded in rows if text in folded]
+        assert exact(page) == first, text
+        assert ids(page)[len(first) :] == [image_id for image_id, folded in rows if has_words_alone(text, folded)], text
+        if number % 5 == 0:
+            some = await search(service, guest, text, limit=30)
+            assert some.entries == page.entries[:30], text
+            assert (some.total, some.total_is_capped) == (page.total, page.total_is_capped), text
+
+
+@pytest.mark.parametrize("are_many", [False, True])
+async def test_sorts_and_filters_hold_for_what_is_found(
+    library: tuple[RunningService, Guest, list[tuple[str, str]]], monkeypatch: pytest.MonkeyPatch, are_many: bool
+) -> None:
+    """`are_many`: too many to be read at once, or to be sorted."""
+    if are_many:
+        monkeypatch.setattr(walks, "MOST_SORTED", 0)
+        monkeypatch.setattr(search_rows, "SMALL_TAIL", 5)
+    service, guest, rows = library
+    databases.change(service.data_dir, "UPDATE images SET is_favorite = true WHERE duration > 40")
+    columns = "id, created_at, duration, is_favorite"
+    known = {row[0]: row for row in databases.ask(service.data_dir, f"SELECT {columns} FROM images")}
+    middle = known[rows[1500][0]][1]
+    for text in ("cat", "的", "in the", "at t", "雪", "a photo", "雪 cat"):
+        found = [image_id for image_id, folded in rows if text in folded or has_words_alone(text, folded)]
+        fastest = sorted(found, key=lambda image_id: known[image_id][2])
+        slowest = sorted(found, key=lambda image_id: -known[image_id][2])
+        orders: dict[Sort, list[str]] = {
+            "newest": found, "oldest": found[::-1], "fastest": fastest, "slowest": slowest,
+        }  # fmt: skip
+        for sort, wanted in orders.items():
+            page = await search(service, guest, text, sort=sort)
+            assert ids(page) == wanted, (text, sort)
+            assert (page.total, page.total_is_capped) == (min(1000, len(wanted)), len(wanted) > 1000)
+            assert ids(await search(service, guest, text, limit=7, sort=sort)) == wanted[:7]
+        for where, fits in (
+            ({"date_from": middle}, lambda row: row[1] >= middle),
+            ({"date_to": middle}, lambda row: row[1] < middle),
+            ({"date_from": middle, "date_to": middle + 50_000}, lambda row: middle <= row[1] < middle + 50_000),
+            ({"favorites_only": True}, lambda row: row[3]),
+            ({"favorites_only": True, "mode": "basic", "date_to": middle}, lambda row: row[3] and row[1] < middle),
+            ({"mode": "basic"}, lambda row: True),
+            ({"mode": "chat"}, lambda row: False),
+        ):
+            for sort, wanted in orders.items():
+                page = await search(service, guest, text, sort=sort, limit=100, **where)
+                fitting = [image_id for image_id in wanted if fits(known[image_id])]
+                assert ids(page) == fitting[:100], (text, where, sort)
+                assert page.total == min(1000, len(fitting)), (text, where, sort)
+
+
+@pytest.mark.parametrize("sealed", [False, True])
+async def test_words_come_after_exact_hits(shelf: RunningService, sealed: bool) -> None:
+    guest = await shelf.guest()
+    prompts = ("可爱的小猫", "可爱的猫咪", "狗", "a cat, RED", "ｒｅｄ Ｃａｔｓ", "scattered", "the red cat")
+    small, cat, _dog, turned, wide, _scattered, red = await shelve(shelf, guest, *prompts)
+    if sealed:
+        await seal(shelf)
+    assert await found(guest, "可爱的猫") == [(cat, "exact"), (small, "words")]
+    assert await found(guest, "red cat") == [(red, "exact"), (wide, "exact"), (turned, "words")]
+    assert await found(guest, "red cat", sort="oldest") == [(turned, "words"), (wide, "exact"), (red, "exact")]
+    assert await found(guest, "red cat", limit=1, offset=2) == [(turned, "words")]
+    assert await found(guest, "RED  cat") == [(red, "words"), (wide, "words"), (turned, "words")]
+    assert (await guest.history(search="red cat"))["total"] == 3
+    assert (await guest.history(search="red cat"))["total_is_capped"] is False
+    assert {item["match"] for item in (await guest.history(search=""))["items"]} == {None}
+
+
+HOSTILE = [
+    "%",
+    "_",
+    "*",
+    "NEAR(",
+    '"',
+    "'",
+    "a OR b",
+    "\\",
+    "x'); --",
+    "100%_",
+    '"quoted" AND',
+    "^",
+    "[a-z]",
+    "🇨🇳",
+    "{",
+    "\1basic",
+    "\2zz",
+    "\2pl",
+    "\t",
+    " ",
+]
+
+
+@pytest.mark.parametrize("sealed", [False, True])
+async def test_operators_are_taken_literally(shelf: RunningService, sealed: bool) -> None:
+    guest = await shelf.guest()
+    made = await shelve(shelf, guest, *(f"zz{text}zz" for text in HOSTILE), "plain")
+    if sealed:
+        await seal(shelf)
+    for text in HOSTILE:
+        wanted = {
+            image_id for image_id, other in zip(made, HOSTILE, strict=False) if text.casefold() in other.casefold()
+        }
+        hits = await found(guest, text)
+        assert {image_id for image_id, match in hits if match == "exact"} == wanted, text
+    assert await found(guest, "z" * 10_000) == []
+    assert await found(guest, "a b c " * 1_666) == []
+    assert await found(guest, "猫" * 7_000) == []
+    for text, reason in (("a\0b", "bad_text"), ("z" * 10_001, "too_long")):
+        response = await guest.client.get("/api/history", params={"search": text})
+        assert response.status_code == 422
+        (field,) = response.json()["error"]["details"]["fields"]
+        assert (field["field"], field["reason"]) == ("search", reason)
+
+
+async def test_what_an_earlier_version_has_written_is_folded_by_the_worker(shelf: RunningService) -> None:
+    guest = await shelf.guest()
+    (image_id,) = await shelve(shelf, guest, "Ａ Cat")
+    set_columns(shelf, image_id, folded=None)
+    assert await listed(guest, search="cat") == []
+    await seal(shelf, SEAL_AT)
+    assert await listed(guest, search="a cat") == [image_id]
+
+
+async def test_pages_of_many_hits_and_a_total_that_stops_at_a_thousand(shelf: RunningService) -> None:
+    guest = await shelf.guest()
+    made = await shelve(shelf, guest, *(f"cat {number}" for number in range(1003)))
+    assert {key: value for key, value in (await guest.history(search="cat", limit=1)).items() if key != "items"} == {
+        "total": 1000, "total_is_capped": True, "limit": 1, "offset": 0, "has_more": True,
+    }  # fmt: skip
+    await seal(shelf, SEAL_AT)
+    end = await guest.history(search="cat", limit=5, offset=1000)
+    assert [item["id"] for item in end["items"]] == made[2::-1]
+    assert (end["total"], end["total_is_capped"], end["has_more"]) == (1000, True, False)
+    past = await guest.history(search="cat", offset=2_000_000)
+    assert (past["items"], past["has_more"]) == ([], False)
+    some = await guest.history(search="cat 99", limit=2)
+    assert (some["total"], some["total_is_capped"], some["has_more"]) == (11, False, True)
+
+
+async def test_an_index_follows_what_becomes_of_images(shelf: RunningService) -> None:
+    guest, service = await shelf.guest(), shelf
+    gone, trashed, adopted, stays = await shelve(service, guest, *("a cat",) * 4)
+    await seal(service)
+    assert await listed(guest, search="cat") == [stays, adopted, trashed, gone]
+    await guest.client.delete(f"/api/history/{trashed}")
+    await guest.client.delete(f"/api/history/{gone}", params={"final": "true"})
+    assert await listed(guest, search="cat") == [stays, adopted]
+    await guest.client.post(f"/api/history/{trashed}/restore")
+    assert await listed(guest, search="cat") == [stays, adopted, trashed]
+    other = await service.guest()
+    await service.container.history.adopt(guest.id, other.id)
+    assert await listed(other, search="cat") == [stays, adopted, trashed]
+    assert await listed(guest, search="cat") == []
+    await seal(service)
+    assert await listed(other, search="cat") == [stays, adopted, trashed]
+    for user in (guest, other):
+        await service.container.search_index.forget(user.id)
+    assert databases.ask(service.data_dir, "SELECT count(*) FROM search_postings") == [(0,)]
+    assert databases.ask(service.data_dir, "SELECT DISTINCT user_id FROM shown_counts") == [(other.id,)]
+    assert await listed(other, search="cat") == [stays, adopted, trashed]
+    await seal(service)
+    set_columns(service, stays, expires_at=1)
+    assert await retained(service) == 1
+    assert await listed(other, search="cat") == [adopted, trashed]
+
+
+async def test_what_is_gone_for_good_leaves_the_index(shelf: RunningService) -> None:
+    guest = await shelf.guest()
+    first, second, third = await shelve(shelf, guest, "zebra", "cat", "cat")
+    await seal(shelf)
+    await guest.client.delete(f"/api/history/{first}", params={"final": "true"})
+    await seal(shelf, 2)
+    assert databases.ask(shelf.data_dir, "SELECT count(*) FROM search_postings WHERE gram = 'zeb'") == [(0,)]
+    assert databases.ask(shelf.data_dir, "SELECT size, state FROM search_segments") == [(2, "ready")]
+    assert await listed(guest, search="cat") == [third, second]
+
+
+async def test_small_segments_become_a_whole_one(shelf: RunningService, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(indexing, "SEGMENT_SLOTS", 40)
+    monkeypatch.setattr(indexing, "SMALL", 20)
+    guest, made = await shelf.guest(), []
+    for number in range(5):
+        made += await shelve(shelf, guest, *("a cat",) * 10, created_at=1_760_000_000_000 + number)
+        await seal(shelf, 10)
+    sizes = databases.ask(shelf.data_dir, "SELECT size FROM search_segments ORDER BY size")
+    assert sizes == [(10,), (40,)]
+    assert sorted(await listed(guest, search="cat", limit=100)) == sorted(made)
+
+
+@pytest.mark.parametrize("steps", ["open", "filling", "building"])
+async def test_whoever_dies_while_sealing_hides_nothing(shelf: RunningService, steps: str) -> None:
+    guest, database = await shelf.guest(), shelf.container.database
+    made = await shelve(shelf, guest, *("a cat",) * 5)
+    await database.write(lambda connection: segments.open_segment(connection, guest.id))
+    (segment,) = await database.read(lambda connection: segments.segments_of(connection, guest.id))
+    if steps != "open":
+        limit = 2 if steps == "filling" else 100
+        more = await database.write(lambda connection: segments.fill(connection, segment.id, limit))
+        assert more == (steps == "filling")
+    assert await listed(guest, search="cat") == made[::-1]
+    late = await shelve(shelf, guest, "an older cat")
+    await seal(shelf)
+    assert sorted(await listed(guest, search="cat")) == sorted(made + late)
+    assert databases.ask(shelf.data_dir, "SELECT DISTINCT state FROM search_segments") == [("ready",)]
+
+
+async def test_groups_are_one_entry_each(shelf: RunningService) -> None:
+    guest = await shelf.guest()
+    chat = await shelve(shelf, guest, "a cat", "make it blue", "a cat again", session_id="chat_1", mode="chat")
+    (alone,) = await shelve(shelf, guest, "a cat alone", created_at=1_770_000_000_000)
+    batch = await shelve(shelf, guest, "a cat", "a cat", task_id="task_1", mode="batch", created_at=1_780_000_000_000)
+    newest = max(batch)
+
+    def told(body: dict[str, Any]) -> list[tuple[str, int]]:
+        return [(item["id"], item["group_size"]) for item in body["items"]]
+
+    everything = await guest.history(group="session")
+    assert told(everything) == [(newest, 2), (alone, 1), (chat[2], 3)]
+    assert everything["total"] == 3
+    assert told(await guest.history(group="session", mode="chat")) == [(chat[2], 3)]
+    assert told(await guest.history(group="session", limit=1, offset=1)) == [(alone, 1)]
+    assert told(await guest.history(group="session", date_to="2025-12-01")) == [(chat[2], 3)]
+    assert told(await guest.history(group="session", search="cat")) == [(newest, 2), (alone, 1), (chat[2], 3)]
+    assert told(await guest.history(group="session", search="blue")) == [(chat[1], 3)]
+    assert told(await guest.history(group="session", search="cat", limit=1, offset=2)) == [(chat[2], 3)]
+    assert (await guest.history(group="session", search="cat"))["total"] == 3
+    await guest.client.delete(f"/api/history/{chat[2]}")
+    assert told(await guest.history(group="session"))[-1] == (chat[1], 2)
+    await guest.client.post(f"/api/history/{chat[0]}/favorite", json={"is_favorite": True})
+    for search in ({}, {"search": "cat"}):
+        assert told(await guest.history(group="session", favorites_only=True, **search)) == [(chat[0], 2)]
+
+
+@pytest.mark.parametrize("sealed", [False, True])
+@pytest.mark.parametrize("sort", ["newest", "oldest", "fastest", "slowest"])
+async def test_a_group_is_shown_by_its_first_one(shelf: RunningService, sort: Sort, sealed: bool) -> None:
+    guest = await shelf.guest()
+    groups: dict[str, str] = {}
+    for number in range(6):
+        session = f"chat_{number % 3}" if number < 5 else None
+        made = await shelve(shelf, guest, *("a cat",) * 5, session_id=session, created_at=1_760_000_000_000 + number)
+        groups |= {image_id: session or image_id for image_id in made}
+    if sealed:
+        await seal(shelf)
+    order = await listed(guest, sort=sort, limit=100)
+    first = list({groups[image_id]: image_id for image_id in reversed(order)}.values())
+    wanted = [image_id for image_id in order if image_id in first]
+    assert len(wanted) == 8
+    for search in ({}, {"search": "cat"}):
+        pages = [await guest.history(sort=sort, group="session", limit=3, offset=at, **search) for at in (0, 3, 6)]
+        assert [item["id"] for page in pages for item in page["items"]] == wanted
+        assert [(page["total"], page["has_more"]) for page in pages] == [(8, True), (8, True), (8, False)]
+
+
+async def test_totals_are_counted_as_images_come_and_go(shelf: RunningService) -> None:
+    guest, other = await shelf.guest(), await shelf.guest()
+    made = await shelve(shelf, guest, *("a cat",) * 6)
+    set_columns(shelf, made[0], mode="chat")
+    set_columns(shelf, made[1], is_favorite=True)
+    set_columns(shelf, made[2], listed=False)
+
+    async def totals(user: Guest) -> list[int]:
+        queries: list[dict[str, Any]] = [
+            {},
+            {"mode": "chat"},
+            {"favorites_only": True},
+            {"mode": "chat", "favorites_only": True},
+        ]
+        return [(await user.history(**query))["total"] for query in queries]
+
+    assert await totals(guest) == [5, 1, 1, 0]
+    await guest.client.post(f"/api/history/{made[0]}/favorite", json={"is_favorite": True})
+    assert await totals(guest) == [5, 1, 2, 1]
+    await guest.client.request("DELETE", "/api/history", json={"ids": made[:2]})
+    assert await totals(guest) == [3, 0, 0, 0]
+    await guest.client.post(f"/api/history/{made[1]}/restore")
+    await shelf.container.history.adopt(guest.id, other.id)
+    assert (await totals(guest), await totals(other)) == ([0, 0, 0, 0], [4, 0, 1, 0])
+    await other.client.delete("/api/history/all", params={"final": "true"})
+    assert await totals(other) == [0, 0, 0, 0]
+
+
+async def test_a_deep_page_is_as_the_one_before(shelf: RunningService) -> None:
+    guest = await shelf.guest()
+    made = await shelve(shelf, guest, *("a cat",) * 1030)
+    assert await listed(guest, offset=998, limit=10) == made[::-1][998:1008]
+    assert await listed(guest, offset=1001, limit=10) == made[::-1][1001:1011]
+    assert await listed(guest, offset=1001, limit=10, sort="oldest") == made[1001:1011]
+    assert await listed(guest, offset=5000) == []
+
+
+@pytest.mark.sqlite_only
+async def test_a_search_reads_by_the_indexes_that_are_made_for_it(shelf: RunningService) -> None:
+    """Another would read all images of a user, which no small test would notice."""
+    guest = await shelf.guest()
+    await shelve(shelf, guest, *("a cat",) * 3)
+    await seal(shelf)
+    await shelve(shelf, guest, *("a cat",) * 3)
+
+    def plans(connection: Connection) -> set[str]:
+        rows = Rows(connection, guest.id, Wanted(Sought("cat"), HistoryFilter(), None, grouped=False), "exact")
+        asked: list[str] = []
+        connection.connection.driver_connection.set_trace_callback(asked.append)  # type: ignore[union-attr]
+        rows.small_tail()
+        rows.trashed_slots(10)
+        rows.unsealed(GREATEST, 10, ascending=False)
+        rows.count_unsealed(10)
+        rows.checked([16_384, 16_385])
+        rows.count_checked([16_384, 16_385])
+        rows.sure([16_384, 16_385])
+        rows.count_sure([16_384, 16_385])
+        rows.next_by_duration(None, 10, ascending=True)
+        connection.connection.driver_connection.set_trace_callback(None)  # type: ignore[union-attr]
+        told = [connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}") for statement in asked]
+        return {row[3].split(" (")[0] for plan in told for row in plan if "images" in row[3]}
+
+    used = await shelf.container.database.read(plans)
+    assert used == {
+        "SEARCH images USING INDEX ix_images_unsealed",
+        "SEARCH images USING INDEX ix_images_search_slot",
+        "SEARCH images USING COVERING INDEX ix_images_search_slot",
+        "SEARCH images USING INDEX ix_images_duration",
+        "SEARCH images USING INDEX ix_images_hidden",
+    }
