@@ -14,7 +14,7 @@ from services.accounts.owners import OwnerRegistry
 from services.container import Container
 from services.legacy.documents import DocumentMover
 from services.legacy.export import LegacyExport, Put
-from services.legacy.favorites import FavoriteMover, Favorites
+from services.legacy.favorites import FavoriteMover
 from services.legacy.histories import HistoryMover
 from services.legacy.images import ImageMover, Source
 from services.legacy.service import Importer
@@ -40,9 +40,7 @@ class MoveOrder:
 
 
 @asynccontextmanager
-async def open_importer(
-    container: Container, order: MoveOrder, favorites: Favorites | None = None
-) -> AsyncIterator[Importer]:
+async def open_importer(container: Container, order: MoveOrder) -> AsyncIterator[Importer]:
     """Raises SettingsError for a source that cannot be, and for an account that is not known."""
     async with AsyncExitStack() as stack:
         threads = stack.enter_context(ThreadPoolExecutor(FILE_THREADS, thread_name_prefix="moving"))
@@ -58,7 +56,7 @@ async def open_importer(
             source,
             HistoryMover(source, mover, storage, container.history, entering, shared_to),
             DocumentMover(source, storage),
-            FavoriteMover(source, favorites, shared_to),
+            FavoriteMover(source, owners, container.prompts.service, shared_to),
             container.quota,
             container.reindexer,
         )

@@ -2,34 +2,32 @@
 
 from collections.abc import Sequence
 from datetime import tzinfo
-from typing import Any, Protocol
+from typing import Any
 
-from core.clock import from_text
+from core.clock import from_text, now_ms
+from services.accounts.owners import Claim, Evidence, OwnerRegistry
 from services.legacy.documents import tags_of, title_of
 from services.legacy.entries import read_json, text_of
 from services.legacy.images import Source
-from services.legacy.models import FavoritePrompt
 from services.legacy.report import Report
+from services.prompts.models import MarkedPrompt
+from services.prompts.service import PromptService
 from services.storage.keys import is_folder_id
 
 FOLDER = "data/prompts/favorites/"
 FILE = "/favorites.json"
 SHARED = "shared"
-
-
-class Favorites(Protocol):
-    """Where favorites are kept here."""
-
-    async def keep(self, folder_id: str, prompts: Sequence[FavoritePrompt]) -> int:
-        """Keep them for the account of a folder, which may have to be made; answers how many it did not have yet."""
+NO_CATEGORY = "other"
+MOST_CHARACTERS = 100
 
 
 class FavoriteMover:
-    """`favorites` None: nothing keeps them yet, so they are counted and left. `shared_to`: as for histories."""
+    """`shared_to`: as for histories. An account that nobody has signed in to yet is made, to be found by its folder."""
 
-    def __init__(self, source: Source, favorites: Favorites | None, shared_to: str | None) -> None:
+    def __init__(self, source: Source, owners: OwnerRegistry, prompts: PromptService, shared_to: str | None) -> None:
         self._source = source
-        self._favorites = favorites
+        self._owners = owners
+        self._prompts = prompts
         self._shared_to = shared_to
 
     async def move(self, report: Report, *, dry_run: bool) -> None:
@@ -43,18 +41,24 @@ class FavoriteMover:
             report.favorites += len(prompts)
             if folder_id is not None and not is_folder_id(folder_id):
                 report.found_odd("no_account", info.key)
-            elif folder_id is not None and self._favorites is not None and not dry_run:
-                report.favorites_kept += await self._favorites.keep(folder_id, prompts)
+            elif folder_id is not None and prompts and not dry_run:
+                report.favorites_kept += await self._keep(folder_id, prompts)
+
+    async def _keep(self, folder_id: str, prompts: Sequence[MarkedPrompt]) -> int:
+        claim = Claim(None, folder_id)
+        since = min(prompt.marked_at for prompt in prompts)
+        owners = await self._owners.find_or_make({claim: Evidence(since, stays=True)})
+        return await self._prompts.take_in(owners.ids[claim], prompts)
 
 
-def favorites_in(data: bytes, key: str, zone: tzinfo, report: Report) -> list[FavoritePrompt]:
+def favorites_in(data: bytes, key: str, zone: tzinfo, report: Report) -> list[MarkedPrompt]:
     """Each prompt once, the one that was marked last first."""
     listed = read_json(data, key, report)
     if not isinstance(listed, list):
         if listed is not None:
             report.found_odd("broken_json", key, "no list of prompts")
         return []
-    found = dict[str, FavoritePrompt]()
+    found = dict[str, MarkedPrompt]()
     for number, fields in enumerate(listed):
         favorite = _favorite(fields, zone)
         if favorite is None:
@@ -64,15 +68,15 @@ def favorites_in(data: bytes, key: str, zone: tzinfo, report: Report) -> list[Fa
     return list(found.values())
 
 
-def _favorite(fields: Any, zone: tzinfo) -> FavoritePrompt | None:
+def _favorite(fields: Any, zone: tzinfo) -> MarkedPrompt | None:
     prompt = text_of(fields.get("prompt")) if isinstance(fields, dict) else None
     if prompt is None:
         return None
-    return FavoritePrompt(
-        title=text_of(fields.get("title")) or title_of(prompt, text_of(fields.get("description"))),
+    title = text_of(fields.get("title")) or title_of(prompt, text_of(fields.get("description")))
+    return MarkedPrompt(
+        title=title[:MOST_CHARACTERS],
         prompt=prompt,
+        category=(text_of(fields.get("category")) or NO_CATEGORY)[:MOST_CHARACTERS],
         tags=tuple(tags_of(fields)),
-        category=text_of(fields.get("category")),
-        source=text_of(fields.get("source")),
-        favorited_at=from_text(text_of(fields.get("favorited_at")), zone),
+        marked_at=from_text(text_of(fields.get("favorited_at")), zone) or now_ms(),
     )

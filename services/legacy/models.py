@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 
-from core.clock import Milliseconds
 from services.history.object_metadata import ObjectMetadata
 from services.storage.base import ObjectInfo
 from services.storage.names import KeyFacts
@@ -64,15 +63,3 @@ class Piece:
     key: str
     known: KeyFacts
     entries: tuple[LegacyEntry, ...]
-
-
-@dataclass(frozen=True)
-class FavoritePrompt:
-    """A prompt that somebody had marked. The old app knew no titles."""
-
-    title: str
-    prompt: str
-    tags: tuple[str, ...]
-    category: str | None
-    source: str | None
-    favorited_at: Milliseconds | None

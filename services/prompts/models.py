@@ -64,6 +64,17 @@ class ListedPrompt:
 
 
 @dataclass(frozen=True)
+class MarkedPrompt:
+    """One that somebody had marked elsewhere."""
+
+    title: str
+    prompt: str
+    category: str
+    tags: tuple[str, ...]
+    marked_at: Milliseconds
+
+
+@dataclass(frozen=True)
 class PromptFilter:
     """`search`: a substring of title, prompt or a tag, any case and width. `language` is about the library alone."""
 

@@ -1,6 +1,8 @@
 """Prompts to start from: the library for all, and for each user what they keep and what they like."""
 
+import hashlib
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 
 from sqlalchemy import Connection
@@ -17,6 +19,7 @@ from services.prompts.library import Library, Shelved
 from services.prompts.models import (
     OWN_SOURCE,
     ListedPrompt,
+    MarkedPrompt,
     OwnPrompt,
     PromptChange,
     PromptFilter,
@@ -133,6 +136,29 @@ class PromptService:
         liked = [_listed(entry, favorites) for entry in shelf if entry.prompt.id in favorites]
         return [*(listed_own(prompt, is_favorite=is_liked) for prompt, is_liked in own), *liked]
 
+    async def take_in(self, user_id: str, marked: Sequence[MarkedPrompt]) -> int:
+        """Make them favorites: those of the library there, the others as prompts of the user's own, as far as there is
+        room. Answers how many were none yet; the same again changes nothing.
+        """
+        by_text = {entry.prompt.prompt: entry.prompt.id for entry in await self._library.shelf()}
+
+        def take(connection: Connection) -> int:
+            taken = 0
+            for one in marked:
+                own = OwnPrompt(
+                    derived_id("prm", user_id, _number_of(one.prompt)), user_id, one.title, one.prompt, one.category,
+                    one.tags, one.marked_at,
+                )  # fmt: skip
+                prompt_id = by_text.get(one.prompt, own.id)
+                if store.is_favorite(connection, user_id, prompt_id):
+                    continue
+                if prompt_id != own.id or store.add(connection, own, MOST_OWN):
+                    store.set_favorite(connection, user_id, prompt_id, one.marked_at, None)
+                    taken += 1
+            return taken
+
+        return await self._database.write(take)
+
     async def adopt(self, user_id: str, heir: str) -> None:
         """What a guest kept is this user's. Safe to repeat."""
         await self._database.write(lambda connection: store.hand_over(connection, user_id, heir))
@@ -154,6 +180,10 @@ class PromptService:
 
     def _expiry(self, caller: Caller) -> Milliseconds | None:
         return now_ms() + self._guest_kept_ms if caller.role == "guest" else None
+
+
+def _number_of(text: str) -> int:
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest())
 
 
 def prompt_id_of(call: Call) -> str:

@@ -18,7 +18,6 @@ from services.accounts.models import github_folder_id
 from services.history.models import Image
 from services.history.store import image_of, images
 from services.legacy.assembly import MoveOrder, open_importer
-from services.legacy.favorites import Favorites
 from services.legacy.report import ODDITIES, Report
 from tests.legacy.old_app import IN_LIST, IN_METADATA, SHANGHAI, OldImage, milliseconds
 from tests.support.databases import databases
@@ -50,14 +49,13 @@ async def moved(
     *,
     dry_run: bool = False,
     shared_to: str | None = None,
-    favorites: Favorites | None = None,
     zone: str = SHANGHAI,
 ) -> dict[str, Any]:
     """The report, as JSON."""
     order = MoveOrder(str(source), ZoneInfo(zone), shared_to)
     with parts.container.spool.open_unnamed() as oddities:
         report = Report(oddities, lambda _: None)
-        async with open_importer(parts.container, order, favorites) as importer:
+        async with open_importer(parts.container, order) as importer:
             await importer.run(report, dry_run=dry_run)
         content: dict[str, Any] = orjson.loads(b"".join(report.json_pieces()))
     return content

@@ -1,16 +1,20 @@
 """Prompt library, banned keywords, favorites and today's pool."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import orjson
+from sqlalchemy import Connection
 
 from core.clock import now_ms, utc_day
-from services.legacy.models import FavoritePrompt
+from services.accounts.users import find_owner
+from services.prompts.library import built_in_file
+from services.prompts.library_file import prompts_of
+from services.prompts.models import OwnPrompt
+from services.prompts.store import everything, library_favorites
 from services.quota.ledger import charges
 from services.quota.models import QuotaIdentity
-from tests.legacy.moving import folder_of, milliseconds_of, moved, put_in
+from tests.legacy.moving import folder_of, moved, put_in
 from tests.reindex.shelf import in_storage, state
 from tests.support.databases import databases
 from tests.support.parts import Parts
@@ -105,45 +109,47 @@ async def test_keywords_that_cannot_be_read_leave_those_that_are_here(parts: Par
     assert (report["odd"], stored(parts, KEYWORDS)) == ({"broken_json": 1}, {"keywords": ["Spam"]})
 
 
-class KeptFavorites:
-    """A place for favorites, as services/prompts will be one: what it was given, by folder."""
+def kept_by(parts: Parts, folder_id: str) -> list[tuple[str, str, tuple[str, ...], str, bool]]:
+    """Title, text, tags and category of each own prompt of the folder's account, and whether it is a favorite."""
 
-    def __init__(self) -> None:
-        self.given = dict[str, list[FavoritePrompt]]()
+    def read(connection: Connection) -> list[tuple[OwnPrompt, bool]]:
+        user_id = find_owner(connection, None, folder_id)
+        return [] if user_id is None else everything(connection, user_id)
 
-    async def keep(self, folder_id: str, prompts: Sequence[FavoritePrompt]) -> int:
-        self.given.setdefault(folder_id, []).extend(prompts)
-        return len(prompts)
+    found = databases.run(parts.container.settings.storage.data_dir, read)
+    return [(own.title, own.prompt, own.tags, own.category, is_favorite) for own, is_favorite in found]
 
 
-async def test_favorites_are_read_and_handed_on_and_counted_where_nothing_keeps_them(parts: Parts, old: Path) -> None:
+async def test_favorites_are_their_peoples_once_and_those_of_the_library_are_marked_there(
+    parts: Parts, old: Path
+) -> None:
     marked = {**OLD_PROMPT, "category": "portrait", "favorited_at": "2025-03-09T10:00:00.5"}
+    ours = prompts_of(built_in_file("food", "en"), "food", "en")[0]
     folder = "data/prompts/favorites"
-    put_in(old, f"{folder}/{ADA}/favorites.json", orjson.dumps([marked, {"prompt": "two\0"}, marked, {"prompt": ""}]))
+    listed = [marked, {"prompt": "two\0"}, marked, {"prompt": ""}, {"prompt": ours.prompt}]
+    put_in(old, f"{folder}/{ADA}/favorites.json", orjson.dumps(listed))
     put_in(old, f"{folder}/shared/favorites.json", orjson.dumps([{"prompt": "everybody's"}]))
     put_in(old, f"{folder}/None/favorites.json", orjson.dumps([]))
     put_in(old, f"{folder}/{folder_of(1)}/favorites.json", b"[")
 
-    alone = await moved(parts, old)
-    kept = KeptFavorites()
-    report = await moved(parts, old, favorites=kept)
-    dry = KeptFavorites()
-    await moved(parts, old, favorites=dry, shared_to="583231", dry_run=True)
-    shared = KeptFavorites()
-    await moved(parts, old, favorites=shared, shared_to="583231")
-
-    assert (alone["favorites"], alone["favorites_kept"]) == (3, 0)
-    assert (report["favorites"], report["favorites_kept"]) == (3, 2)
-    assert report["odd"] == alone["odd"] == {"broken_entry": 1, "broken_json": 1, "no_account": 1}
-    assert kept.given[ADA] == [
-        FavoritePrompt(
-            title="A sailor", prompt=OLD_PROMPT["prompt"], tags=("sea",), category="portrait", source="ai",  # type: ignore[arg-type]
-            favorited_at=milliseconds_of("2025-03-09T10:00:00.5"),
-        ),
-        FavoritePrompt(title="two", prompt="two", tags=(), category=None, source=None, favorited_at=None),
-    ]  # fmt: skip
-    assert dry.given == {}
-    assert [favorite.prompt for favorite in shared.given[ADA]] == ["an old sailor in soft light", "two", "everybody's"]
+    dry = await moved(parts, old, dry_run=True)
+    assert (dry["favorites"], dry["favorites_kept"], kept_by(parts, ADA)) == (4, 0, [])
+    report = await moved(parts, old)
+    assert (report["favorites"], report["favorites_kept"]) == (4, 3)
+    assert report["odd"] == dry["odd"] == {"broken_entry": 1, "broken_json": 1, "no_account": 1}
+    hers = [
+        ("A sailor", OLD_PROMPT["prompt"], ("sea",), "portrait", True),
+        ("two", "two", (), "other", True),
+    ]
+    assert kept_by(parts, ADA) == hers
+    again = await moved(parts, old, shared_to="583231")
+    assert again["favorites_kept"] == 1
+    assert kept_by(parts, ADA) == [*hers, ("everybody's", "everybody's", (), "other", True)]
+    liked = databases.run(
+        parts.container.settings.storage.data_dir,
+        lambda connection: library_favorites(connection, find_owner(connection, None, ADA) or ""),
+    )
+    assert liked == {ours.id}
 
 
 async def test_what_was_used_of_todays_pool_stays_used_once_and_when_redis_is_lost(parts: Parts, old: Path) -> None:
