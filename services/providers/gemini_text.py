@@ -15,6 +15,8 @@ from services.providers.gemini_contents import question
 from services.providers.gemini_request import Body, safety_settings
 
 MAX_TEXT_BYTES = 1024 * 1024
+# Of models that take it (Gemini 3 and later), in the catalog; the ones before have a budget in its place.
+THINKING_LEVEL = "thinking_level"
 
 
 def text_body(request: TextRequest) -> Body:
@@ -49,8 +51,12 @@ def _text_of(answer: Any) -> str:
 
 def _settings(request: TextRequest) -> dict[str, Any]:
     """All but the contents."""
+    generation: dict[str, Any] = {"responseMimeType": "application/json", "responseSchema": request.schema}
+    if THINKING_LEVEL in request.model.takes:
+        # What is asked here needs little thought, and somebody waits for it.
+        generation["thinkingConfig"] = {"thinkingLevel": "LOW"}
     return {
         "systemInstruction": {"parts": [{"text": request.instruction}]},
-        "generationConfig": {"responseMimeType": "application/json", "responseSchema": request.schema},
+        "generationConfig": generation,
         "safetySettings": safety_settings(request.safety_level),
     }

@@ -106,6 +106,7 @@ async def test_what_is_asked_is_what_googles_own_client_sends(gemini: GeminiStan
                 system_instruction=QUESTION.instruction,
                 response_mime_type="application/json",
                 response_schema=SCHEMA,
+                thinking_config=genai.ThinkingConfig(thinking_level=genai.ThinkingLevel.LOW),
                 safety_settings=[
                     genai.SafetySetting(category=category, threshold=genai.HarmBlockThreshold.BLOCK_MEDIUM_AND_ABOVE)
                     for category in (
