@@ -30,7 +30,7 @@ from core.errors import (
 )
 from core.logging import get_logger
 from i18n.translate import Language, Translations
-from services.generation.service import ClientGone
+from services.generation.errors import ClientGone
 from services.tasks.models import TaskError
 
 MAX_NAME_CHARACTERS = 100

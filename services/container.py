@@ -32,6 +32,7 @@ from services.checks import components
 from services.generation.assembly import Generation, GenerationNeighbours, assemble_generation
 from services.generation.recovery import Recovery
 from services.generation.service import GenerationService
+from services.generation.shares import ShareService
 from services.ground import Ground, key_ring, open_ground
 from services.health import HealthService
 from services.history.assembly import History, assemble_history
@@ -100,6 +101,7 @@ class Container:
     providers: ProviderService
     references: ReferenceService
     generation: GenerationService
+    shares: ShareService
     chats: Chats
     recovery: Recovery
     reindexer: Reindexer
@@ -179,7 +181,7 @@ async def _domains(ground: Ground, kinds: Sequence[TaskKind], terms: DeliveryTer
         TaskNeighbours(
             forebears=forebears,
             idempotency=idempotency,
-            generation=generation.service,
+            shares=generation.shares,
             quota=quota.of_tasks,
             webhooks=WebhookService(database, http),
             links=history.links,
@@ -238,6 +240,7 @@ def _container(ground: Ground, domains: _Domains, terms: DeliveryTerms) -> Conta
         providers=domains.providers,
         references=ReferenceService(ground.spool, settings.storage, ground.files, ground.pixels),
         generation=domains.generation.service,
+        shares=domains.generation.shares,
         chats=domains.chats,
         recovery=domains.generation.recovery,
         reindexer=_reindexer(ground, domains),

@@ -16,7 +16,7 @@ from api.uploads.form_reader import FormReader, boundary_of
 from api.uploads.json_reader import JsonReader
 from api.uploads.text_image import TextImage
 from core.errors import FieldProblem, ValidationFailed
-from services.generation.service import ClientGone
+from services.generation.errors import ClientGone
 from services.references.uploads import Uploads
 
 FORM = "multipart/form-data"

@@ -1,4 +1,4 @@
-"""What can go wrong with an image that is made already."""
+"""What can come between a call and its image."""
 
 from core.errors import DependencyUnavailable
 
@@ -13,3 +13,7 @@ class ImagePending(DependencyUnavailable):
 
     def __init__(self, private_message: str) -> None:
         super().__init__("database", private_message)
+
+
+class ClientGone(Exception):
+    """The client hung up before the provider was called; the points went back and nobody waits for an answer."""

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from core.security import Vault
-from services.generation.service import GenerationService
+from services.generation.shares import ShareService
 from services.ground import Ground
 from services.history.links import LinkService
 from services.idempotency import IdempotencyService
@@ -43,7 +43,7 @@ class TaskNeighbours:
 
     forebears: Forebears
     idempotency: IdempotencyService
-    generation: GenerationService
+    shares: ShareService
     quota: TaskQuota
     webhooks: WebhookService
     links: LinkService
@@ -55,7 +55,7 @@ def assemble_tasks(ground: Ground, given: TaskNeighbours) -> Tasks:
     share, side_by_side = settings.tasks.max_tasks_per_user, settings.tasks.batch_concurrency
     references = TaskReferences(ground.storage, ground.spool, ground.files)
     own: list[TaskKind] = [
-        ImageKind(name, given.generation, references, side_by_side=side_by_side) for name in ("generate", "batch")
+        ImageKind(name, given.shares, references, side_by_side=side_by_side) for name in ("generate", "batch")
     ]
     kinds = {kind.name: kind for kind in (*own, *given.kinds)}
     queue, events = TaskQueue(ground.redis), TaskEvents(ground.redis)
@@ -87,7 +87,7 @@ def assemble_tasks(ground: Ground, given: TaskNeighbours) -> Tasks:
         service=service,
         images=ImageTasks(
             service,
-            given.generation,
+            given.shares,
             given.quota,
             references,
             given.webhooks,

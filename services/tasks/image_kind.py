@@ -3,7 +3,7 @@
 import asyncio
 
 from core.errors import AppError, DependencyUnavailable
-from services.generation.service import GenerationService
+from services.generation.shares import ShareService
 from services.tasks.image_order import ImageOrder, made, share_of
 from services.tasks.kinds import TaskRun
 from services.tasks.models import ItemResult, Task, TaskError
@@ -13,11 +13,9 @@ from services.tasks.references import TaskReferences
 class ImageKind:
     """`side_by_side`: BATCH_CONCURRENCY."""
 
-    def __init__(
-        self, name: str, generation: GenerationService, references: TaskReferences, *, side_by_side: int
-    ) -> None:
+    def __init__(self, name: str, shares: ShareService, references: TaskReferences, *, side_by_side: int) -> None:
         self.name = name
-        self._generation = generation
+        self._shares = shares
         self._references = references
         self._side_by_side = side_by_side
 
@@ -32,13 +30,13 @@ class ImageKind:
             raise failures.exceptions[0] from None
 
     async def find(self, task: Task, index: int) -> ItemResult | None:
-        image = await self._generation.find_share(ImageOrder.on(task).command(task.user_id), share_of(task, index))
+        image = await self._shares.find(ImageOrder.on(task).command(task.user_id), share_of(task, index))
         return None if image is None else made(index, image)
 
     async def clear(self, task: Task) -> None:
         command = ImageOrder.on(task).command(task.user_id)
         for index in task.missing:
-            await self._generation.clear_share(command, share_of(task, index))
+            await self._shares.clear(command, share_of(task, index))
 
     async def _item(self, run: TaskRun, index: int, places: asyncio.Semaphore) -> None:
         async with places:
@@ -55,4 +53,4 @@ class ImageKind:
         references = await self._references.fetch(task.id, order.references)
         command = order.command(task.user_id, run.own_key, references)
         with run.calling(index):
-            return made(index, await self._generation.make_share(command, share_of(task, index)))
+            return made(index, await self._shares.make(command, share_of(task, index)))

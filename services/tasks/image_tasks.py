@@ -9,7 +9,7 @@ from core.errors import AppError, DependencyUnavailable
 from services.accounts.models import Caller
 from services.generation.drafts import quota_identity
 from services.generation.models import Accepted, GenerationCommand
-from services.generation.service import GenerationService
+from services.generation.shares import ShareService
 from services.idempotency import Call, IdempotencyKey, IdempotencyService
 from services.providers.errors import ApiKeyRequired
 from services.quota.models import Reservation, mode_key
@@ -29,7 +29,7 @@ class ImageTasks:
     def __init__(
         self,
         tasks: TaskService,
-        generation: GenerationService,
+        shares: ShareService,
         quota: TaskQuota,
         references: TaskReferences,
         webhooks: WebhookService,
@@ -38,7 +38,7 @@ class ImageTasks:
         guest_kept_ms: Milliseconds,
     ) -> None:
         self._tasks = tasks
-        self._generation = generation
+        self._shares = shares
         self._quota = quota
         self._references = references
         self._webhooks = webhooks
@@ -66,7 +66,7 @@ class ImageTasks:
                     return Submitted(claim.made, replayed=True)
                 if webhook is not None:
                     await self._webhooks.check(webhook)
-                accepted = await self._generation.accept(command)
+                accepted = await self._shares.accept(command)
                 reservation = await self._reserved(claim.task_id, 1, command, caller, accepted, count)
                 request = TaskRequest(
                     task_id=claim.task_id,
@@ -114,7 +114,7 @@ class ImageTasks:
         command = replace(order.command(caller.user_id, own_key if order.uses_own_key else None), caller=caller)
         references = await self._references.fetch(task.id, order.references)
         try:
-            accepted = await self._generation.accept(replace(command, references=references))
+            accepted = await self._shares.accept(replace(command, references=references))
         finally:
             for reference in references:
                 reference.remove()

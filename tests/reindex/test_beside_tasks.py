@@ -54,7 +54,7 @@ async def test_an_image_of_a_task_that_goes_on_is_left_to_the_task(parts: Parts)
     assert await parts.ledger(day) == NOTHING
     # The next try finds it.
     command = ImageOrder.on(task).command(task.user_id)
-    assert await parts.container.generation.find_share(command, share_of(task, 0)) is not None
+    assert await parts.container.shares.find(command, share_of(task, 0)) is not None
     assert await parts.ledger(day) == ONE_IMAGE
     again = await reindexed(parts)
     assert (again.there, again.under_way, again.entered) == (1, 0, {})

@@ -122,7 +122,7 @@ async def test_what_comes_after_the_end_is_neither_shown_nor_charged_nor_kept(ta
     assert await tasks_service.container.database.write(ending) is not None
 
     with pytest.raises(HoldGone):
-        await tasks_service.container.generation.make_share(ImageOrder.on(task).command(guest.id), share_of(task, 0))
+        await tasks_service.container.shares.make(ImageOrder.on(task).command(guest.id), share_of(task, 0))
 
     for table in ("images", "charges", "quota_holds"):
         assert databases.ask(tasks_service.data_dir, f"SELECT count(*) FROM {table}") == [(0,)], table
@@ -135,8 +135,8 @@ async def test_an_image_is_charged_once_by_two_workers_that_both_make_it(tasks_s
     task_id = await submit(guest)
     task = await started(tasks_service, task_id, "wrk_a")
     assert task is not None
-    command, generation = ImageOrder.on(task).command(guest.id), tasks_service.container.generation
-    one, other = await asyncio.gather(*(generation.make_share(command, share_of(task, 0)) for _ in range(2)))
+    command, shares = ImageOrder.on(task).command(guest.id), tasks_service.container.shares
+    one, other = await asyncio.gather(*(shares.make(command, share_of(task, 0)) for _ in range(2)))
     assert one.id == other.id
     assert databases.ask(tasks_service.data_dir, "SELECT count(*) FROM charges") == [(1,)]
     assert len(tasks_service.stored("users/**/*.png")) == 1
