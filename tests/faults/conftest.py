@@ -22,6 +22,12 @@ def redis(tmp_path: Path) -> Iterator[OwnRedis]:
 
 
 @pytest.fixture
+def settings() -> dict[str, str]:
+    """What a module does not say is as it comes."""
+    return {}
+
+
+@pytest.fixture
 async def service(open_service: OpenService, settings: dict[str, str]) -> RunningService:
     """With the module's own settings."""
     return await open_service(**settings)
