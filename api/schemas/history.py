@@ -14,7 +14,7 @@ from core.clock import from_datetime, rfc3339
 from core.paging import Page
 from services.history.grams import Sought, fold
 from services.history.links import LinkService
-from services.history.models import Entry, EntryPage, HistoryFilter, Image, ListedImage, Match, Sort, Wanted
+from services.history.models import EntryPage, HistoryFilter, Image, ListedImage, Match, Sort, Wanted
 
 Mode = Literal["basic", "search", "blend", "style", "batch", "chat", "edit"]
 SEARCH_CHARACTERS = 10_000  # a prompt has at most 4,000
@@ -164,11 +164,13 @@ class HistoryRead(PageRead[EntryRead]):
         """The body of a page. It is asked for more than anything else, so no model is built only to be taken apart."""
         expires_at = links.expires_at(now)
         if isinstance(page, Page):
-            page = EntryPage(tuple(map(Entry, page.items)), page.total, False, page.limit, page.offset, page.has_more)
+            items = [_entry(image, None, None, links, base_url, expires_at) for image in page.items]
+        else:
+            items = [_entry(*entry, links, base_url, expires_at) for entry in page.entries]
         body = {
-            "items": [_entry(entry, links, base_url, expires_at) for entry in page.entries],
+            "items": items,
             "total": page.total,
-            "total_is_capped": page.total_is_capped,
+            "total_is_capped": isinstance(page, EntryPage) and page.total_is_capped,
             "limit": page.limit,
             "offset": page.offset,
             "has_more": page.has_more,
@@ -177,10 +179,17 @@ class HistoryRead(PageRead[EntryRead]):
 
 
 @lru_cache(MAX_KNOWN_ENTRIES)
-def _entry(entry: Entry, links: LinkService, base_url: str, expires_at: int) -> orjson.Fragment:
+def _entry(
+    image: ListedImage,
+    match: Match | None,
+    group_size: int | None,
+    links: LinkService,
+    base_url: str,
+    expires_at: int,
+) -> orjson.Fragment:
     """One entry as JSON. People come back to the page that they have just seen, and its links are still the same."""
-    found = {"match": entry.match, "group_size": entry.group_size}
-    return orjson.Fragment(orjson.dumps(_fields(entry.image, links, base_url, expires_at) | found))
+    found = {"match": match, "group_size": group_size}
+    return orjson.Fragment(orjson.dumps(_fields(image, links, base_url, expires_at) | found))
 
 
 def _fields(image: Image | ListedImage, links: LinkService, base_url: str, expires_at: int) -> dict[str, Any]:
