@@ -24,9 +24,10 @@ from benchmarks.measure import describe_machine
 from benchmarks.search_corpus import prompts
 from core.clients.database import Database, open_database
 from core.clients.sqlite import sqlite_url
+from core.text import fold
 from migrations.upgrade import upgrade
 from services.history.entries import search_page
-from services.history.grams import Sought, fold
+from services.history.grams import Sought
 from services.history.indexing import SearchIndexer
 from services.history.models import EntryPage, HistoryFilter, Image, Wanted
 from services.history.store import PageStatements, images, page_of

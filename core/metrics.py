@@ -6,6 +6,7 @@ start), and any of them answers a scrape for all.
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -46,82 +47,40 @@ class Metrics:
     def __init__(self, shared_folder: Path | None = None) -> None:
         self._shared_folder = shared_folder
         registry = self._registry = CollectorRegistry()
-        self.requests = Counter(
-            "http_requests", "Requests by route and status", ["method", "route", "status"], registry=registry
+        counter = partial(Counter, registry=registry)
+        timing = partial(Histogram, registry=registry, buckets=_LATENCY_BUCKETS)
+        sum_of_all = partial(Gauge, registry=registry, multiprocess_mode="livesum")
+        newest = partial(Gauge, registry=registry, multiprocess_mode="mostrecent")
+        self.requests = counter("http_requests", "Requests by route and status", ["method", "route", "status"])
+        self.request_seconds = timing("http_request_duration_seconds", "Time to answer", ["route"])
+        self.generations = counter("generations", "Generations by outcome", ["mode", "provider", "outcome"])
+        self.provider_seconds = timing(
+            "provider_call_seconds", "Time of a provider's answer, tries together", ["provider"]
         )
-        self.request_seconds = Histogram(
-            "http_request_duration_seconds", "Time to answer", ["route"], registry=registry, buckets=_LATENCY_BUCKETS
+        self.text_seconds = timing("text_call_seconds", "Time of a text model's answer, tries together", ["provider"])
+        self.text_answers = counter(
+            "text_answers", "Answers of the text model: as asked for, at the second try, or not", ["outcome"]
         )
-        self.generations = Counter(
-            "generations", "Generations by outcome", ["mode", "provider", "outcome"], registry=registry
+        self.provider_retries = counter("provider_retries", "Calls that were tried again", ["provider", "reason"])
+        self.step_seconds = timing("generation_step_seconds", "Time of each step of a generation", ["step"])
+        self.running_generations = sum_of_all("generations_running", "Generations under way")
+        self.tasks_ended = counter("tasks_ended", "Tasks by how they ended", ["kind", "status", "reason"])
+        self.webhook_tries = counter("webhook_tries", "Tries to deliver a webhook by what came of them", ["outcome"])
+        self.event_streams = sum_of_all("event_streams_open", "Watchers of tasks")
+        self.quota_points = newest("quota_points", "Today's pool: used and limit", ["kind"])
+        self.reservations = counter("quota_reservations", "Reservations by what became of them", ["outcome"])
+        self.rate_limit_failures = counter(
+            "rate_limit_failures", "Requests let through because the limiter's Redis was away"
         )
-        self.provider_seconds = Histogram(
-            "provider_call_seconds",
-            "Time of a provider's answer, tries together",
-            ["provider"],
-            registry=registry,
-            buckets=_LATENCY_BUCKETS,
+        self.verdicts = counter("moderation_verdicts", "Prompts by what the text model's layer decided", ["decision"])
+        self.audit_failures = counter("audit_write_failures", "Audit entries that were not written")
+        self.retention_runs = counter("retention_runs", "Retention runs by outcome", ["outcome"])
+        self.retention_images = counter("retention_images", "Images that the retention run has removed", ["reason"])
+        self.retention_bytes = counter("retention_bytes", "Their bytes", ["reason"])
+        self.stored_bytes = newest(
+            "images_stored_bytes", "Bytes of all images after the last retention run, with MAX_STORAGE_GB"
         )
-        self.text_seconds = Histogram(
-            "text_call_seconds",
-            "Time of a text model's answer, tries together",
-            ["provider"],
-            registry=registry,
-            buckets=_LATENCY_BUCKETS,
-        )
-        self.text_answers = Counter(
-            "text_answers",
-            "Answers of the text model: as asked for, at the second try, or not",
-            ["outcome"],
-            registry=registry,
-        )
-        self.provider_retries = Counter(
-            "provider_retries", "Calls that were tried again", ["provider", "reason"], registry=registry
-        )
-        self.step_seconds = Histogram(
-            "generation_step_seconds",
-            "Time of each step of a generation",
-            ["step"],
-            registry=registry,
-            buckets=_LATENCY_BUCKETS,
-        )
-        self.running_generations = Gauge(
-            "generations_running", "Generations under way", registry=registry, multiprocess_mode="livesum"
-        )
-        self.tasks_ended = Counter(
-            "tasks_ended", "Tasks by how they ended", ["kind", "status", "reason"], registry=registry
-        )
-        self.webhook_tries = Counter(
-            "webhook_tries", "Tries to deliver a webhook by what came of them", ["outcome"], registry=registry
-        )
-        self.event_streams = Gauge(
-            "event_streams_open", "Watchers of tasks", registry=registry, multiprocess_mode="livesum"
-        )
-        self.quota_points = Gauge(
-            "quota_points", "Today's pool: used and limit", ["kind"], registry=registry, multiprocess_mode="mostrecent"
-        )
-        self.reservations = Counter(
-            "quota_reservations", "Reservations by what became of them", ["outcome"], registry=registry
-        )
-        self.rate_limit_failures = Counter(
-            "rate_limit_failures", "Requests let through because the limiter's Redis was away", registry=registry
-        )
-        self.verdicts = Counter(
-            "moderation_verdicts", "Prompts by what the text model's layer decided", ["decision"], registry=registry
-        )
-        self.audit_failures = Counter("audit_write_failures", "Audit entries that were not written", registry=registry)
-        self.retention_runs = Counter("retention_runs", "Retention runs by outcome", ["outcome"], registry=registry)
-        self.retention_images = Counter(
-            "retention_images", "Images that the retention run has removed", ["reason"], registry=registry
-        )
-        self.retention_bytes = Counter("retention_bytes", "Their bytes", ["reason"], registry=registry)
-        self.stored_bytes = Gauge(
-            "images_stored_bytes",
-            "Bytes of all images after the last retention run, with MAX_STORAGE_GB",
-            registry=registry,
-            multiprocess_mode="mostrecent",
-        )
-        self.swept = Counter("sweep_actions", "What the worker's sweep put right", ["action"], registry=registry)
+        self.swept = counter("sweep_actions", "What the worker's sweep put right", ["action"])
 
     def render(self, measured: Sequence[Measured] = ()) -> bytes:
         """The Prometheus text of all processes, and what was measured for it."""

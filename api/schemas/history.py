@@ -12,7 +12,8 @@ from pydantic_core import PydanticCustomError
 from api.schemas.common import MAX_OFFSET, PageRead, PlainText, RequestModel, ShortText, Timestamp
 from core.clock import from_datetime, rfc3339
 from core.paging import Page
-from services.history.grams import Sought, fold
+from core.text import fold
+from services.history.grams import Sought
 from services.history.links import LinkService
 from services.history.models import EntryPage, HistoryFilter, Image, ListedImage, Match, Sort, Wanted
 

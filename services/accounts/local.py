@@ -1,6 +1,5 @@
 """Accounts with e-mail and password, for whoever has no GitHub or runs this alone."""
 
-import unicodedata
 from pathlib import Path
 
 from pydantic import SecretStr
@@ -13,6 +12,7 @@ from core.errors import DependencyUnavailable, FieldProblem, Forbidden, Unauthor
 from core.ids import new_id
 from core.logging import get_logger
 from core.security import SetupToken, write_private
+from core.text import fold
 from services.accounts.models import Tokens, User, Visitor, local_folder_id
 from services.accounts.passwords import Passwords
 from services.accounts.service import AccountService
@@ -103,7 +103,7 @@ class LocalAccounts:
 
 def folded(email: str) -> str:
     """One spelling of an address, by which the account is known."""
-    return unicodedata.normalize("NFKC", email).strip().casefold()
+    return fold(email).strip()
 
 
 def _add(connection: Connection, user: User, password_hash: str) -> None:

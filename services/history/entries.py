@@ -5,7 +5,8 @@ from itertools import islice
 
 from sqlalchemy import Connection, func, select
 
-from services.history.grams import Sought, fold
+from core.text import fold
+from services.history.grams import Sought
 from services.history.models import Entry, EntryPage, ListedImage, Match, Wanted
 from services.history.search import Search
 from services.history.search_rows import Hit

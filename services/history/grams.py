@@ -6,7 +6,6 @@ behind a mark, so that words are found by how they begin.
 """
 
 import re
-import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -24,11 +23,6 @@ _NARROW_WORD = rf"[^\W_{WIDE}-\U0010ffff]"
 _WORDS = re.compile(f"{_NARROW_WORD}+")
 _HAN = "\u3400-\u9fff\U00020000-\U0003ffff"
 _SOUGHT = re.compile(rf"(?P<han>[{_HAN}]+)|{_NARROW_WORD}+|[^\W_{_HAN}\0-{chr(ord(WIDE) - 1)}]+")
-
-
-def fold(text: str) -> str:
-    """Without what case and width make of a character."""
-    return unicodedata.normalize("NFKC", text).casefold()
 
 
 def mode_gram(mode: str) -> str:

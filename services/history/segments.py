@@ -30,7 +30,7 @@ from sqlalchemy import (
 
 from core.clients.database import metadata, take_turn
 from core.clock import Milliseconds
-from services.history.grams import fold
+from core.text import fold
 from services.history.store import images, shown, shown_counts, unsealed
 
 SEGMENT_SLOTS = 16_384

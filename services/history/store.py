@@ -37,7 +37,7 @@ from sqlalchemy.sql.util import ClauseAdapter
 
 from core.clients.database import Database, Prepared, metadata
 from core.clock import Milliseconds
-from services.history.grams import fold
+from core.text import fold
 from services.history.models import HistoryFilter, Image, ListedImage, Sort
 
 images = Table(

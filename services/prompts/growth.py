@@ -11,11 +11,12 @@ import orjson
 
 from core.clock import now_ms
 from core.logging import get_logger
+from core.text import fold
 from services.prompts import instructions
 from services.prompts.instructions import Draft, Drafts
 from services.prompts.library import Library, built_in_file
 from services.prompts.library_file import JSON, Entry, LibraryFile, key_of, render
-from services.prompts.models import CATEGORIES, LANGUAGES, Category, Language, folded
+from services.prompts.models import CATEGORIES, LANGUAGES, Category, Language
 from services.providers.service import ProviderService
 from services.providers.structured import Question, StructuredText
 from services.storage.base import Storage
@@ -69,7 +70,7 @@ class LibraryGrower:
         key = key_of(category, language)
         file = await self._library.own_file(category, language) or LibraryFile(prompts=[])
         built_in = [] if file.replace else built_in_file(category, language).prompts
-        known = {folded(entry.prompt.strip()): entry for entry in (*built_in, *file.prompts)}
+        known = {fold(entry.prompt.strip()): entry for entry in (*built_in, *file.prompts)}
         growth.there[key] = len(known)
         barren = 0
         while len(known) < growth.wanted and barren < BARREN_ANSWERS:
@@ -99,7 +100,7 @@ def _new_among(drafts: Sequence[Draft], known: Mapping[str, Entry], limit: int) 
     """At most `limit` that there are not yet, each once, by what they say."""
     new: dict[str, Entry] = {}
     for draft in drafts:
-        name = folded(draft.prompt)
+        name = fold(draft.prompt)
         if name not in known and name not in new and len(new) < limit:
             new[name] = Entry(prompt=draft.prompt, description=draft.title, tags=draft.tags, source=GENERATED_SOURCE)
     return new

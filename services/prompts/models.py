@@ -1,11 +1,11 @@
 """The words of prompts: those of the library, and those that people keep for themselves."""
 
-import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, get_args
 
 from core.clock import Milliseconds
+from core.text import fold
 
 Category = Literal["portrait", "product", "landscape", "art", "food", "architecture"]
 Language = Literal["en", "zh"]
@@ -103,11 +103,6 @@ class PromptChange:
     tags: tuple[str, ...] | None = None
 
 
-def folded(text: str) -> str:
-    """What a search compares: without case and width."""
-    return unicodedata.normalize("NFKC", text).casefold()
-
-
 def searchable(title: str, prompt: str, tags: tuple[str, ...]) -> str:
     """All that a search looks into. Nothing that is searched for has a line end, so nothing is found across fields."""
-    return "\n".join(folded(" ".join(part.split("\n"))) for part in (title, prompt, *tags))
+    return "\n".join(fold(" ".join(part.split("\n"))) for part in (title, prompt, *tags))

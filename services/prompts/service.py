@@ -11,6 +11,7 @@ from core.clients.database import Database
 from core.clock import Milliseconds, now_ms
 from core.errors import NotFound
 from core.ids import derived_id, new_id
+from core.text import fold
 from services.accounts.models import Caller
 from services.idempotency import Call, IdempotencyKey, IdempotencyService
 from services.prompts import store
@@ -24,7 +25,6 @@ from services.prompts.models import (
     PromptChange,
     PromptFilter,
     PromptPage,
-    folded,
 )
 
 MOST_OWN = 1_000
@@ -214,5 +214,5 @@ def _fits(entry: Shelved, where: PromptFilter, favorites: frozenset[str]) -> boo
     return (
         where.language in (None, entry.prompt.language)
         and (not where.favorites_only or entry.prompt.id in favorites)
-        and (where.search is None or folded(where.search) in entry.text)
+        and (where.search is None or fold(where.search) in entry.text)
     )

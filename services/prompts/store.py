@@ -26,7 +26,8 @@ from sqlalchemy import (
 
 from core.clients.database import metadata, take_turn
 from core.clock import Milliseconds
-from services.prompts.models import LIBRARY_PREFIX, OwnPrompt, PromptFilter, folded, searchable
+from core.text import fold
+from services.prompts.models import LIBRARY_PREFIX, OwnPrompt, PromptFilter, searchable
 
 prompts = Table(
     "prompts",
@@ -167,7 +168,7 @@ def _conditions(user_id: str, where: PromptFilter, now: Milliseconds) -> list[Co
     """All but the category."""
     asked = [prompts.c.user_id == user_id, or_(prompts.c.expires_at.is_(None), prompts.c.expires_at >= now)]
     if where.search is not None:
-        asked.append(prompts.c.searchable.contains(folded(where.search), autoescape=True))
+        asked.append(prompts.c.searchable.contains(fold(where.search), autoescape=True))
     if where.favorites_only:
         asked.append(_IS_FAVORITE)
     return asked

@@ -11,9 +11,10 @@ from sqlalchemy import Connection
 
 from benchmarks.search_corpus import prompts
 from core.ids import new_id
+from core.text import fold
 from services.history import indexing, search_rows, segments, walks
 from services.history.entries import search_page
-from services.history.grams import Sought, fold
+from services.history.grams import Sought
 from services.history.indexing import SearchIndexer
 from services.history.models import EntryPage, HistoryFilter, Image, Sort, Wanted
 from services.history.search_rows import GREATEST, Rows
