@@ -3,47 +3,23 @@
 import random
 import re
 import unicodedata
-from dataclasses import replace
 from typing import Any
 
 import pytest
 from sqlalchemy import Connection
 
 from benchmarks.search_corpus import prompts
-from core.ids import new_id
 from core.text import fold
 from services.history import indexing, search_rows, segments, walks
 from services.history.entries import search_page
 from services.history.grams import Sought
-from services.history.indexing import SearchIndexer
-from services.history.models import EntryPage, HistoryFilter, Image, Sort, Wanted
+from services.history.models import EntryPage, HistoryFilter, Sort, Wanted
 from services.history.search_rows import GREATEST, Rows
-from services.history.store import images
-from tests.history.shelf import listed, retained, set_columns
+from tests.history.shelf import listed, retained, seal, set_columns, shelve
 from tests.support.databases import databases
 from tests.support.service import Guest, RunningService
 
 SEAL_AT = 100
-
-
-async def shelve(service: RunningService, guest: Guest, *texts: str, **values: Any) -> list[str]:
-    """Rows of images with these prompts, a second apart, the oldest first; answers their ids."""
-    template = Image(
-        id="", user_id=guest.id, folder_id="f", key="", mode="basic", prompt="", aspect_ratio="1:1", resolution="1K",
-        provider="demo", model="demo", duration=1.0, created_at=0, width=1, height=1, size=1, mime_type="image/png",
-        call_id="c",
-    )  # fmt: skip
-    made = []
-    for number, prompt in enumerate(texts):
-        own = {"id": new_id("img"), "key": new_id("key"), "created_at": 1_760_000_000_000 + number * 1000}
-        made.append(replace(template, **{**own, "prompt": prompt, "duration": number * 7 % 50 + 1.0, **values}))
-    rows = [dict(vars(image)) for image in made]
-    await service.container.database.write(lambda connection: connection.execute(images.insert(), rows))
-    return [image.id for image in made]
-
-
-async def seal(service: RunningService, at: int = 1) -> None:
-    await SearchIndexer(service.container.database, seal_at=at).tend()
 
 
 async def search(
@@ -316,91 +292,6 @@ async def test_whoever_dies_while_sealing_hides_nothing(shelf: RunningService, s
     assert databases.ask(shelf.data_dir, "SELECT DISTINCT state FROM search_segments") == [("ready",)]
 
 
-async def test_groups_are_one_entry_each(shelf: RunningService) -> None:
-    guest = await shelf.guest()
-    chat = await shelve(shelf, guest, "a cat", "make it blue", "a cat again", session_id="chat_1", mode="chat")
-    (alone,) = await shelve(shelf, guest, "a cat alone", created_at=1_770_000_000_000)
-    batch = await shelve(shelf, guest, "a cat", "a cat", task_id="task_1", mode="batch", created_at=1_780_000_000_000)
-    newest = max(batch)
-
-    def told(body: dict[str, Any]) -> list[tuple[str, int]]:
-        return [(item["id"], item["group_size"]) for item in body["items"]]
-
-    everything = await guest.history(group="session")
-    assert told(everything) == [(newest, 2), (alone, 1), (chat[2], 3)]
-    assert everything["total"] == 3
-    assert told(await guest.history(group="session", mode="chat")) == [(chat[2], 3)]
-    assert told(await guest.history(group="session", limit=1, offset=1)) == [(alone, 1)]
-    assert told(await guest.history(group="session", date_to="2025-12-01")) == [(chat[2], 3)]
-    assert told(await guest.history(group="session", search="cat")) == [(newest, 2), (alone, 1), (chat[2], 3)]
-    assert told(await guest.history(group="session", search="blue")) == [(chat[1], 3)]
-    assert told(await guest.history(group="session", search="cat", limit=1, offset=2)) == [(chat[2], 3)]
-    assert (await guest.history(group="session", search="cat"))["total"] == 3
-    await guest.client.delete(f"/api/history/{chat[2]}")
-    assert told(await guest.history(group="session"))[-1] == (chat[1], 2)
-    await guest.client.post(f"/api/history/{chat[0]}/favorite", json={"is_favorite": True})
-    for search in ({}, {"search": "cat"}):
-        assert told(await guest.history(group="session", favorites_only=True, **search)) == [(chat[0], 2)]
-
-
-@pytest.mark.parametrize("sealed", [False, True])
-@pytest.mark.parametrize("sort", ["newest", "oldest", "fastest", "slowest"])
-async def test_a_group_is_shown_by_its_first_one(shelf: RunningService, sort: Sort, sealed: bool) -> None:
-    guest = await shelf.guest()
-    groups: dict[str, str] = {}
-    for number in range(6):
-        session = f"chat_{number % 3}" if number < 5 else None
-        made = await shelve(shelf, guest, *("a cat",) * 5, session_id=session, created_at=1_760_000_000_000 + number)
-        groups |= {image_id: session or image_id for image_id in made}
-    if sealed:
-        await seal(shelf)
-    order = await listed(guest, sort=sort, limit=100)
-    first = list({groups[image_id]: image_id for image_id in reversed(order)}.values())
-    wanted = [image_id for image_id in order if image_id in first]
-    assert len(wanted) == 8
-    for search in ({}, {"search": "cat"}):
-        pages = [await guest.history(sort=sort, group="session", limit=3, offset=at, **search) for at in (0, 3, 6)]
-        assert [item["id"] for page in pages for item in page["items"]] == wanted
-        assert [(page["total"], page["has_more"]) for page in pages] == [(8, True), (8, True), (8, False)]
-
-
-async def test_totals_are_counted_as_images_come_and_go(shelf: RunningService) -> None:
-    guest, other = await shelf.guest(), await shelf.guest()
-    made = await shelve(shelf, guest, *("a cat",) * 6)
-    set_columns(shelf, made[0], mode="chat")
-    set_columns(shelf, made[1], is_favorite=True)
-    set_columns(shelf, made[2], listed=False)
-
-    async def totals(user: Guest) -> list[int]:
-        queries: list[dict[str, Any]] = [
-            {},
-            {"mode": "chat"},
-            {"favorites_only": True},
-            {"mode": "chat", "favorites_only": True},
-        ]
-        return [(await user.history(**query))["total"] for query in queries]
-
-    assert await totals(guest) == [5, 1, 1, 0]
-    await guest.client.post(f"/api/history/{made[0]}/favorite", json={"is_favorite": True})
-    assert await totals(guest) == [5, 1, 2, 1]
-    await guest.client.request("DELETE", "/api/history", json={"ids": made[:2]})
-    assert await totals(guest) == [3, 0, 0, 0]
-    await guest.client.post(f"/api/history/{made[1]}/restore")
-    await shelf.container.history.adopt(guest.id, other.id)
-    assert (await totals(guest), await totals(other)) == ([0, 0, 0, 0], [4, 0, 1, 0])
-    await other.client.delete("/api/history/all", params={"final": "true"})
-    assert await totals(other) == [0, 0, 0, 0]
-
-
-async def test_a_deep_page_is_as_the_one_before(shelf: RunningService) -> None:
-    guest = await shelf.guest()
-    made = await shelve(shelf, guest, *("a cat",) * 1030)
-    assert await listed(guest, offset=998, limit=10) == made[::-1][998:1008]
-    assert await listed(guest, offset=1001, limit=10) == made[::-1][1001:1011]
-    assert await listed(guest, offset=1001, limit=10, sort="oldest") == made[1001:1011]
-    assert await listed(guest, offset=5000) == []
-
-
 @pytest.mark.sqlite_only
 async def test_a_search_reads_by_the_indexes_that_are_made_for_it(shelf: RunningService) -> None:
     """Another would read all images of a user, which no small test would notice."""
@@ -412,7 +303,8 @@ async def test_a_search_reads_by_the_indexes_that_are_made_for_it(shelf: Running
     def plans(connection: Connection) -> set[str]:
         rows = Rows(connection, guest.id, Wanted(Sought("cat"), HistoryFilter(), None, grouped=False), "exact")
         asked: list[str] = []
-        connection.connection.driver_connection.set_trace_callback(asked.append)  # type: ignore[union-attr]
+        driver: Any = connection.connection.driver_connection
+        driver.set_trace_callback(asked.append)
         rows.small_tail()
         rows.trashed_slots(10)
         rows.unsealed(GREATEST, 10, ascending=False)
@@ -422,7 +314,7 @@ async def test_a_search_reads_by_the_indexes_that_are_made_for_it(shelf: Running
         rows.sure([16_384, 16_385])
         rows.count_sure([16_384, 16_385])
         rows.next_by_duration(None, 10, ascending=True)
-        connection.connection.driver_connection.set_trace_callback(None)  # type: ignore[union-attr]
+        driver.set_trace_callback(None)
         told = [connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}") for statement in asked]
         return {row[3].split(" (")[0] for plan in told for row in plan if "images" in row[3]}
 
