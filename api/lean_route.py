@@ -5,14 +5,15 @@ Resolving parameters and serialising by model is what FastAPI does for a route, 
 it takes is listed as `dependencies`, which are there for the OpenAPI document and do not run.
 """
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from typing import Any, TypeVar
 
-from fastapi import Request, Response
+from fastapi import Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from fastapi.security.base import SecurityBase
 from pydantic import BaseModel, ValidationError
+from starlette.types import Receive, Scope, Send
 
 Model = TypeVar("Model", bound=BaseModel)
 Documentation = TypeVar("Documentation", bound=Callable[..., Any])
@@ -35,8 +36,15 @@ class LeanRoute(APIRoute):
                 # Somebody would take it for a check that is made.
                 raise TypeError(f"{path}: {call} would not run on a lean route")
 
-    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        return self.endpoint
+    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Without the stacks for dependencies and the net for errors that FastAPI puts around each endpoint: there are
+        no dependencies here, and the app's own net is around all routes.
+        """
+        if scope["method"] not in (self.methods or ()):
+            await super().handle(scope, receive, send)  # says which there are
+            return
+        response = await self.endpoint(Request(scope, receive, send))
+        await response(scope, receive, send)
 
 
 def query_of(model: type[Model], request: Request) -> Model:

@@ -30,7 +30,7 @@ from services.history.entries import search_page
 from services.history.grams import Sought
 from services.history.indexing import SearchIndexer
 from services.history.models import EntryPage, HistoryFilter, Image, Wanted
-from services.history.store import PageStatements, images, page_of
+from services.history.store import PageStatements, images
 from tests.support.postgresql import running_postgres
 
 STEPS = ("prepare", "check", "search", "pages")
@@ -212,8 +212,8 @@ class Bench:
         for page, bar in ((1, 10), (100, 50), (10_000, 50), (last, None)):
             offset = (min(page, last) - 1) * PAGE
             statement, values = statements.page("all", EVERYTHING, "newest", PAGE, offset)
-            times = [await _milliseconds(partial(self._database.row, statement, values)) for _ in range(PAGES)]
-            _items, total = page_of(await self._database.row(statement, values))
+            times = [await _milliseconds(partial(self._database.page, statement, values)) for _ in range(PAGES)]
+            total, _rows = await self._database.page(statement, values)
             p99 = _percentile(times, 0.99)
             good &= total == self._rows and (bar is None or p99 <= bar)
             limit = "–" if bar is None else f"≤ {bar}"

@@ -5,13 +5,13 @@ not be finished and nothing of it stands. SQLite in DATA_DIR and PostgreSQL do t
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
-from sqlalchemy import ClauseElement, ColumnElement, Connection, MetaData, text
+from sqlalchemy import ColumnElement, Connection, MetaData, Select, text
 
 Result = TypeVar("Result")
 
@@ -29,10 +29,15 @@ _TAKE_TURN = text("SELECT pg_advisory_xact_lock(hashtextextended(:what, 0))")
 
 @dataclass(frozen=True)
 class Prepared:
-    """A statement for `Database.row`; `names` of its values by their position, where the driver wants positions."""
+    """A statement for `Database.page`; `names` of its values by their position, where the driver wants positions."""
 
     text: str
     names: tuple[str, ...] = ()
+
+
+class RowsAndTotal(NamedTuple):
+    total: int
+    rows: Sequence[Sequence[Any]]
 
 
 class Database(ABC):
@@ -53,16 +58,15 @@ class Database(ABC):
         """
 
     @abstractmethod
-    def prepared(self, statement: ClauseElement) -> Prepared:
-        """For `row`: a statement made ready once."""
+    def prepared(self, total: ColumnElement[int], rows: Select[Any]) -> Prepared:
+        """For `page`: a number and some rows, as one statement, made ready once.
+
+        The first column of the rows is never null.
+        """
 
     @abstractmethod
-    def json_rows(self, *columns: ColumnElement[Any]) -> ColumnElement[Any]:
-        """All rows as one JSON text: an array with an array of these columns for each row."""
-
-    @abstractmethod
-    async def row(self, statement: Prepared, values: Mapping[str, Any]) -> tuple[Any, ...]:
-        """The one row of one short statement that is asked for often. Raises as `read`.
+    async def page(self, statement: Prepared, values: Mapping[str, Any]) -> RowsAndTotal:
+        """What one short statement that is asked for often tells. Raises as `read`.
 
         It sees one state of the database by itself, so no transaction is needed around it.
         """

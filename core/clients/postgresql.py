@@ -12,16 +12,14 @@ from typing import Any
 
 import asyncpg
 from sqlalchemy import (
-    ClauseElement,
     ColumnElement,
     Connection,
     Engine,
-    Text,
-    cast,
+    Select,
     create_engine,
     event,
-    func,
-    literal_column,
+    select,
+    true,
 )
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import DBAPIError, IntegrityError, InvalidatePoolError
@@ -30,7 +28,7 @@ from sqlalchemy.pool import ConnectionPoolEntry
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.util import greenlet_spawn
 
-from core.clients.database import Database, Prepared, Result
+from core.clients.database import Database, Prepared, Result, RowsAndTotal
 from core.clients.postgresql_readers import Readers
 from core.errors import DependencyUnavailable
 
@@ -148,20 +146,20 @@ class PostgreSQLDatabase(Database):
     async def write(self, work: Callable[[Connection], Result]) -> Result:
         return await self._run(lambda attempt: self._transact(self._engine, work, attempt))
 
-    def prepared(self, statement: ClauseElement) -> Prepared:
-        compiled = statement.compile(dialect=self._engine.dialect)
+    def prepared(self, total: ColumnElement[int], rows: Select[Any]) -> Prepared:
+        """The total stands in each row, and alone where there are none."""
+        counted, listed = select(total.label("total")).subquery(), rows.subquery()
+        joined = counted.outerjoin(listed, true())
+        compiled = select(counted.c.total, *listed.c).select_from(joined).compile(dialect=self._engine.dialect)
         assert isinstance(compiled, SQLCompiler)
         return Prepared(str(compiled), tuple(compiled.positiontup or ()))
 
-    def json_rows(self, *columns: ColumnElement[Any]) -> ColumnElement[Any]:
-        rows = cast(func.json_agg(func.json_build_array(*columns)), Text)
-        return func.coalesce(rows, literal_column("'[]'"))
-
-    async def row(self, statement: Prepared, values: Mapping[str, Any]) -> tuple[Any, ...]:
+    async def page(self, statement: Prepared, values: Mapping[str, Any]) -> RowsAndTotal:
         """One message there and one back, without a transaction around it."""
         given = [values[name] for name in statement.names]
-
-        return await self._run(lambda _attempt: self._readers.row(statement.text, given))
+        found = await self._run(lambda _attempt: self._readers.rows(statement.text, given))
+        total, first_of_page = found[0][:2]
+        return RowsAndTotal(total, [] if first_of_page is None else [row[1:] for row in found])
 
     async def close(self) -> None:
         await self._readers.close()

@@ -20,13 +20,13 @@ class Readers:
         self._wait_seconds = wait_seconds
         self._free: list[asyncpg.Connection] = []
 
-    async def row(self, statement: str, values: Sequence[Any]) -> tuple[Any, ...]:
-        """The one row. Raises TimeoutError for one who waited too long, and what the driver raises."""
+    async def rows(self, statement: str, values: Sequence[Any]) -> list[asyncpg.Record]:
+        """Raises TimeoutError for one who waited too long, and what the driver raises."""
         await self._turn()
         try:
             connection = self._idle() or await self._connect()
             try:
-                found = await connection.fetchrow(statement, *values)
+                found: list[asyncpg.Record] = await connection.fetch(statement, *values)
             except BaseException:
                 # A server that fell silent, or an answer that nobody waits for any more: nothing more is said on it.
                 connection.terminate()
@@ -34,8 +34,7 @@ class Readers:
             self._free.append(connection)
         finally:
             self._turns.release()
-        assert found is not None, "such statements have one row"
-        return tuple(found)
+        return found
 
     async def close(self) -> None:
         await asyncio.gather(*(connection.close(timeout=1) for connection in self._free), return_exceptions=True)

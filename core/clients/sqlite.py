@@ -11,12 +11,13 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import ClauseElement, ColumnElement, Connection, Engine, create_engine, event, func
+import orjson
+from sqlalchemy import ColumnElement, Connection, Engine, Select, create_engine, event, func, select
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.pool import NullPool
 
-from core.clients.database import Database, Prepared, Result
+from core.clients.database import Database, Prepared, Result, RowsAndTotal
 from core.errors import DependencyUnavailable
 
 READERS = 4
@@ -109,25 +110,20 @@ class SQLiteDatabase(Database):
     async def write(self, work: Callable[[Connection], Result]) -> Result:
         return await self._run(self._writer, self._transact, work, True)
 
-    def prepared(self, statement: ClauseElement) -> Prepared:
-        return Prepared(str(statement.compile(dialect=self._named)))
-
-    def json_rows(self, *columns: ColumnElement[Any]) -> ColumnElement[Any]:
-        return func.json_group_array(func.json_array(*columns))
-
-    async def row(self, statement: Prepared, values: Mapping[str, Any]) -> tuple[Any, ...]:
-        """On the event loop as long as it is done within INLINE_INSTRUCTIONS, a fraction of a millisecond, else in a
-        thread: handing a thread the interpreter and taking it back costs a multiple of reading twenty rows
+    def prepared(self, total: ColumnElement[int], rows: Select[Any]) -> Prepared:
+        """Its one row has the rows as one JSON text: for each row that SQLite hands over it lets go of the interpreter
+        and waits to have it back, and with one for all of them a busy process answers twice as many pages
         (docs/adr/0005).
         """
-        if self._inline_again_at <= time.monotonic():
-            try:
-                return self._inline_row(statement.text, values)
-            except (sqlite3.Error, DBAPIError):
-                # Too long, or an error, which the thread will meet again and tell of.
-                self._inline_again_at = time.monotonic() + INLINE_PAUSE_SECONDS
-                self._drop_inline()
-        return await self._run(self._readers, self._fetch, statement.text, values)
+        listed = select(func.json_group_array(func.json_array(*rows.subquery().c))).scalar_subquery()
+        return Prepared(str(select(total, listed).compile(dialect=self._named)))
+
+    async def page(self, statement: Prepared, values: Mapping[str, Any]) -> RowsAndTotal:
+        """On the event loop as long as it is done within INLINE_INSTRUCTIONS, a fraction of a millisecond, else in a
+        thread: handing a thread the interpreter and taking it back costs a multiple of reading twenty rows.
+        """
+        total, rows = await self._row(statement.text, values)
+        return RowsAndTotal(total, orjson.loads(rows))
 
     async def close(self) -> None:
         for executor in (self._writer, self._readers):
@@ -136,6 +132,16 @@ class SQLiteDatabase(Database):
         for connection in self._connections:
             connection.close()
         self._engine.dispose()
+
+    async def _row(self, statement: str, values: Mapping[str, Any]) -> tuple[Any, ...]:
+        if self._inline_again_at <= time.monotonic():
+            try:
+                return self._inline_row(statement, values)
+            except (sqlite3.Error, DBAPIError):
+                # Too long, or an error, which the thread will meet again and tell of.
+                self._inline_again_at = time.monotonic() + INLINE_PAUSE_SECONDS
+                self._drop_inline()
+        return await self._run(self._readers, self._fetch, statement, values)
 
     @staticmethod
     async def _run(executor: ThreadPoolExecutor, work: Callable[..., Result], *args: Any) -> Result:

@@ -57,16 +57,15 @@ class HistoryService:
 
     async def page(self, user_id: str, where: HistoryFilter, sort: Sort, limit: int, offset: int) -> Page[ListedImage]:
         statement, values = self._pages.page(user_id, where, sort, limit, offset)
-        items, total = store.page_of(await self._database.row(statement, values))
-        return Page(items, total, limit, offset)
+        total, rows = await self._database.page(statement, values)
+        return Page(tuple(map(ListedImage._make, rows)), total, limit, offset)
 
     async def grouped_page(self, user_id: str, where: HistoryFilter, sort: Sort, limit: int, offset: int) -> EntryPage:
         """The same, with one entry for the images of a chat or batch: the first of those that fit."""
         statement, values = self._pages.page(user_id, where, sort, limit, offset, grouped=True)
-        items, total = store.page_of(await self._database.row(statement, values))
-        found = await self._database.read(
-            lambda connection: entries.with_group_sizes(connection, user_id, [Entry(image) for image in items])
-        )
+        total, rows = await self._database.page(statement, values)
+        items = [Entry(ListedImage._make(row)) for row in rows]
+        found = await self._database.read(partial(entries.with_group_sizes, user_id=user_id, found=items))
         return EntryPage(found, total, False, limit, offset, has_more=offset + len(items) < total)
 
     async def search(self, user_id: str, wanted: Wanted, limit: int, offset: int) -> EntryPage:

@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
 
-import orjson
 from sqlalchemy import (
     BigInteger,
     Boolean,
@@ -194,32 +193,29 @@ class PageStatements:
     def page(
         self, user_id: str, where: HistoryFilter, sort: Sort, limit: int, offset: int, *, grouped: bool = False
     ) -> tuple[Prepared, dict[str, Any]]:
-        """A statement whose one row `page_of` understands, and its values."""
+        """A statement for `Database.page`, whose rows are ListedImage's fields, and its values."""
         values = asked_of(where)
         shape = (tuple(values), sort, grouped, offset >= DEEP)
         if shape not in self._known:
-            self._known[shape] = self._database.prepared(self._statement(*shape))
+            self._known[shape] = self._database.prepared(*_total_and_rows(*shape))
         return self._known[shape], values | {"user_id": user_id, "limit": limit, "offset": offset}
 
-    def _statement(self, asked: tuple[str, ...], sort: Sort, grouped: bool, deep: bool) -> Select[Any]:
-        """The exact total, and the page as one JSON text.
 
-        Each row that SQLite hands over lets go of the interpreter and waits to have it back; with one row for all of
-        them a busy process answers twice as many pages (docs/adr/0005).
-        """
-        fits = _fits(asked)
-        total: ColumnElement[int] = _total(asked, fits)
-        if grouped:
-            total = total - _folded_away(fits)
-            fits = and_(fits, ~_is_preceded(fits, sort))
-        columns = [images.c[name] for name in ListedImage._fields]
-        page = select(*columns).where(fits)
-        if deep:
-            # What is skipped is then skipped in the index alone.
-            keys = select(images.c.id).where(fits).order_by(*ORDERS[sort])
-            page = select(*columns).where(images.c.id.in_(_cut(keys)))
-        rows = (page.order_by(*ORDERS[sort]) if deep else _cut(page.order_by(*ORDERS[sort]))).subquery()
-        return select(total, select(self._database.json_rows(*rows.c)).scalar_subquery())
+def _total_and_rows(
+    asked: tuple[str, ...], sort: Sort, grouped: bool, deep: bool
+) -> tuple[ColumnElement[int], Select[Any]]:
+    fits = _fits(asked)
+    total: ColumnElement[int] = _total(asked, fits)
+    if grouped:
+        total = total - _folded_away(fits)
+        fits = and_(fits, ~_is_preceded(fits, sort))
+    columns = [images.c[name] for name in ListedImage._fields]
+    page = select(*columns).where(fits)
+    if deep:
+        # What is skipped is then skipped in the index alone.
+        keys = select(images.c.id).where(fits).order_by(*ORDERS[sort])
+        return total, select(*columns).where(images.c.id.in_(_cut(keys))).order_by(*ORDERS[sort])
+    return total, _cut(page.order_by(*ORDERS[sort]))
 
 
 def _cut(rows: Select[Any]) -> Select[Any]:
@@ -258,12 +254,6 @@ def _total(asked: tuple[str, ...], fits: ColumnElement[bool]) -> ScalarSelect[in
     counted = (_COUNTED_BY[name] for name in asked)
     mine = select(cast(func.coalesce(func.sum(shown_counts.c.shown), literal_column("0")), BigInteger))
     return mine.where(shown_counts.c.user_id == bindparam("user_id"), *counted).scalar_subquery()
-
-
-def page_of(row: tuple[Any, ...]) -> tuple[tuple[ListedImage, ...], int]:
-    """The images of a page, and the total."""
-    total, rows = row
-    return tuple(map(ListedImage._make, orjson.loads(rows))), total
 
 
 def image_of(row: Row[Any]) -> Image:

@@ -1,7 +1,6 @@
 """What every database keeps to, SQLite and PostgreSQL alike, and the schema that the migrations make."""
 
 import asyncio
-import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +12,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Column, Connection, Integer, MetaData, String, Table, bindparam, inspect, select, text
+from sqlalchemy import Connection, Integer, MetaData, String, bindparam, inspect, literal_column, select, text
 from sqlalchemy.exc import IntegrityError
 
 from core.clients.database import Database, metadata
@@ -31,7 +30,7 @@ from services.quota.holds import dropped_calls, holds
 from services.quota.ledger import charges
 from services.tasks.store import tasks
 from services.webhooks.store import deliveries
-from tests.database.numbers import OpenDatabase, insert, next_number, numbers, numbers_file
+from tests.database.numbers import COUNT, TABLE, OpenDatabase, insert, next_number, numbers, numbers_file, pages
 from tests.support.databases import databases
 
 ROOT = Path(__file__).parents[2]
@@ -157,7 +156,7 @@ async def test_two_processes_that_read_and_then_write_lose_nothing(tmp_path: Pat
     assert await database.read(numbers) == list(range(1, 201))
 
 
-async def test_rows_come_as_one_json_text(database: Database) -> None:
+async def test_a_page_is_its_rows_and_a_total(database: Database) -> None:
     texts = ('"', "\\", "\n\x01\u2028", "狐狸 🦊", "", None)
 
     def work(connection: Connection) -> None:
@@ -165,40 +164,30 @@ async def test_rows_come_as_one_json_text(database: Database) -> None:
             insert(connection, number, writer)
 
     await database.write(work)
-    table = Table("numbers", MetaData(), Column("n", Integer), Column("writer", String))
-    page = select(table.c.n, table.c.writer).where(table.c.n >= bindparam("least")).order_by(table.c.n.desc())
-    rows = page.limit(bindparam("limit")).offset(bindparam("offset")).subquery()
-    statement = database.prepared(select(select(database.json_rows(*rows.c)).scalar_subquery()))
+    rows = select(TABLE.c.n, TABLE.c.writer).where(TABLE.c.n >= bindparam("least")).order_by(TABLE.c.n.desc())
+    statement = database.prepared(COUNT, rows.limit(bindparam("limit")).offset(bindparam("offset")))
 
-    (found,) = await database.row(statement, {"least": 0, "limit": 100, "offset": 0})
-    assert json.loads(found) == [[number, texts[number]] for number in reversed(range(len(texts)))]
-    (found,) = await database.row(statement, {"least": 0, "limit": 1, "offset": 1})
-    assert json.loads(found) == [[4, ""]]
-    (found,) = await database.row(statement, {"least": 100, "limit": 1, "offset": 0})
-    assert json.loads(found) == []
+    async def page(least: int, limit: int, offset: int) -> tuple[int, list[tuple[int, str | None]]]:
+        total, found = await database.page(statement, {"least": least, "limit": limit, "offset": offset})
+        return total, [(number, writer) for number, writer in found]
 
-
-async def test_a_row_is_answered_by_names(database: Database) -> None:
-    await database.write(lambda connection: insert(connection, 7))
-    statement = database.prepared(
-        text("SELECT n, writer FROM numbers WHERE writer = :writer AND n = :n").bindparams(
-            bindparam("n", type_=Integer), bindparam("writer", type_=String)
-        )
-    )
-    assert await database.row(statement, {"n": 7, "writer": "test"}) == (7, "test")
+    assert await page(0, 100, 0) == (6, [(number, texts[number]) for number in reversed(range(len(texts)))])
+    assert await page(0, 1, 1) == (6, [(4, "")])
+    assert await page(100, 1, 0) == (6, [])
 
 
-async def test_a_row_shows_what_was_written_since(database: Database) -> None:
-    statement = database.prepared(text("SELECT count(*) FROM numbers"))
+async def test_a_page_shows_what_was_written_since(database: Database) -> None:
+    statement = pages(database)
     for number in range(3):
         await database.write(lambda connection, number=number: insert(connection, number))  # type: ignore[misc]
-        assert await database.row(statement, {}) == (number + 1,)
+        total, rows = await database.page(statement, {})
+        assert (total, [n for (n,) in rows]) == (number + 1, list(range(number + 1)))
 
 
-async def test_what_is_wrong_with_a_row_is_said(database: Database) -> None:
+async def test_what_is_wrong_with_a_page_is_said(database: Database) -> None:
     with pytest.raises(DependencyUnavailable, match=r"nowhere"):
-        await database.row(database.prepared(text("SELECT n FROM nowhere")), {})
-    assert await database.row(database.prepared(text("SELECT 1")), {}) == (1,)
+        await database.page(pages(database, literal_column("(SELECT n FROM nowhere)", Integer)), {})
+    assert await database.page(pages(database), {}) == (0, [])
 
 
 def test_the_migrated_schema_is_the_one_that_the_code_expects(empty_database: Path, tmp_path: Path) -> None:

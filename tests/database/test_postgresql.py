@@ -13,14 +13,13 @@ from sqlalchemy.util import await_only
 
 from core.clients.postgresql import Connections, Patience, PostgreSQLDatabase
 from core.errors import DependencyUnavailable
-from tests.database.numbers import insert, numbers
+from tests.database.numbers import insert, numbers, pages, slept
 from tests.support.databases import databases, name_of
 from tests.support.postgresql import PASSWORD, PostgresServer, running_postgres
 
 pytestmark = pytest.mark.postgresql_only
 
 NAME = "numbers"
-COUNT = text("SELECT count(*) FROM numbers")
 MAX_CONNECTIONS, KEPT_FREE = 100, 15  # PostgreSQL's default; for people, backups, migrations
 
 
@@ -54,8 +53,8 @@ async def test_who_finds_no_free_connection_waits_for_one(own_server: PostgresSe
     def work(connection: Connection) -> None:
         connection.execute(text("SELECT pg_sleep(0.05)"))
 
-    sleep = hurt.prepared(text("SELECT CAST(pg_sleep(0.05) AS TEXT)"))
-    await asyncio.gather(*(hurt.read(work) for _ in range(60)), *(hurt.row(sleep, {}) for _ in range(30)))
+    sleep = pages(hurt, slept(0.05))
+    await asyncio.gather(*(hurt.read(work) for _ in range(60)), *(hurt.page(sleep, {}) for _ in range(30)))
     open_now = own_server.sql(f"SELECT count(*) FROM pg_stat_activity WHERE datname = '{NAME}'")
     most = Connections.of(1)
     assert int(open_now) == most.transactions + most.readers
@@ -69,29 +68,29 @@ async def test_who_waits_too_long_for_a_connection_is_told(
     def work(connection: Connection) -> None:
         connection.execute(text("SELECT pg_sleep(3)"))
 
-    sleep = database.prepared(text("SELECT CAST(pg_sleep(3) AS TEXT)"))
-    first = asyncio.gather(database.read(work), database.row(sleep, {}))
+    sleep = pages(database, slept(3))
+    first = asyncio.gather(database.read(work), database.page(sleep, {}))
     await asyncio.sleep(0.2)
-    for asked in (database.read(numbers), database.write(numbers), database.row(database.prepared(COUNT), {})):
+    for asked in (database.read(numbers), database.write(numbers), database.page(pages(database), {})):
         with pytest.raises(DependencyUnavailable):
             await asked
     await first
     assert await database.read(numbers) == []
-    assert await database.row(database.prepared(COUNT), {}) == (0,)
+    assert await database.page(pages(database), {}) == (0, [])
     await database.close()
 
 
 async def test_after_a_restart_of_the_server_everything_is_right_at_once(
     own_server: PostgresServer, hurt: PostgreSQLDatabase
 ) -> None:
-    statement = hurt.prepared(COUNT)
+    statement = pages(hurt)
     for number in range(4):
         # Several connections, each of which is dead after the restart.
-        await asyncio.gather(*(hurt.row(statement, {}) for _ in range(8)))
+        await asyncio.gather(*(hurt.page(statement, {}) for _ in range(8)))
         own_server.stop()
         own_server.start()
         if number % 2:
-            assert await hurt.row(statement, {}) == (number,)
+            assert await hurt.page(statement, {}) == (number, [(n,) for n in range(number)])
         await hurt.write(lambda connection, number=number: insert(connection, number))  # type: ignore[misc]
         assert await hurt.read(numbers) == list(range(number + 1))
 
@@ -102,7 +101,7 @@ async def test_a_server_that_is_away_is_a_dependency_that_is_down_and_then_there
     await hurt.read(numbers)
     own_server.stop()
     begun = time.monotonic()
-    for asked in (hurt.read(numbers), hurt.write(numbers), hurt.row(hurt.prepared(COUNT), {})):
+    for asked in (hurt.read(numbers), hurt.write(numbers), hurt.page(pages(hurt), {})):
         with pytest.raises(DependencyUnavailable) as error:
             await asked
         assert error.value.details["component"] == "database"
@@ -114,15 +113,15 @@ async def test_a_server_that_is_away_is_a_dependency_that_is_down_and_then_there
 async def test_a_server_that_falls_silent_costs_a_few_seconds(
     own_server: PostgresServer, hurt: PostgreSQLDatabase
 ) -> None:
-    statement = hurt.prepared(COUNT)
-    await asyncio.gather(*(hurt.row(statement, {}) for _ in range(3)))
+    statement = pages(hurt)
+    await asyncio.gather(*(hurt.page(statement, {}) for _ in range(3)))
     processes = own_server.processes()
     for process in processes:
         process.suspend()
     try:
         begun = time.monotonic()
         outcomes = await asyncio.gather(
-            hurt.read(numbers), hurt.write(numbers), hurt.row(statement, {}), return_exceptions=True
+            hurt.read(numbers), hurt.write(numbers), hurt.page(statement, {}), return_exceptions=True
         )
         assert [type(outcome) for outcome in outcomes] == [DependencyUnavailable] * 3
         assert time.monotonic() - begun < 12
@@ -136,14 +135,14 @@ async def test_who_gives_up_a_statement_takes_its_connection_along(
     own_server: PostgresServer, hurt: PostgreSQLDatabase
 ) -> None:
     """Nobody else may get an answer that was meant for them."""
-    statement = hurt.prepared(COUNT)
+    statement = pages(hurt)
     for _ in range(2 * Connections.of(1).readers):
-        asked = asyncio.create_task(hurt.row(hurt.prepared(text("SELECT CAST(pg_sleep(60) AS TEXT)")), {}))
+        asked = asyncio.create_task(hurt.page(pages(hurt, slept(60)), {}))
         await asyncio.sleep(0.05)
         asked.cancel()
         with pytest.raises(asyncio.CancelledError):
             await asked
-        assert await hurt.row(statement, {}) == (0,)
+        assert await hurt.page(statement, {}) == (0, [])
 
 
 async def test_a_statement_that_takes_too_long_is_ended_by_the_server(

@@ -8,11 +8,11 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, Integer, bindparam, func, literal_column, select
 
 from core.clients.sqlite import SQLiteDatabase
 from core.errors import DependencyUnavailable
-from tests.database.numbers import insert, numbers
+from tests.database.numbers import insert, numbers, pages
 
 pytestmark = pytest.mark.sqlite_only
 
@@ -101,20 +101,20 @@ async def test_who_reads_and_then_writes_has_the_turn_from_the_start(database: S
     await other.close()
 
 
-class TestRow:
+class TestPage:
     """One statement that is asked for often, on the event loop while it is short."""
 
-    COUNT = text(
-        "WITH RECURSIVE up(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM up WHERE n < :upto) SELECT count(*) FROM up"
-    )
+    _UP = select(literal_column("1", Integer).label("n")).cte("up", recursive=True)
+    _UPTO = _UP.union_all(select(_UP.c.n + literal_column("1")).where(_UP.c.n < bindparam("upto")))
+    UPTO = select(func.count()).select_from(_UPTO).scalar_subquery()
 
     async def test_a_short_one_runs_on_the_event_loop_time_and_again(self, database: SQLiteDatabase) -> None:
         for _ in range(1000):
-            await database.row(database.prepared(self.COUNT), {"upto": 100})
+            await database.page(pages(database, self.UPTO), {"upto": 100})
         assert threads_of(database) == []
 
     async def test_a_long_one_runs_in_a_thread_and_is_whole(self, database: SQLiteDatabase) -> None:
-        assert await database.row(database.prepared(self.COUNT), {"upto": 2_000_000}) == (2_000_000,)
+        assert await database.page(pages(database, self.UPTO), {"upto": 2_000_000}) == (2_000_000, [])
         assert threads_of(database) != []
 
     async def test_the_event_loop_is_free_while_a_long_one_runs(self, database: SQLiteDatabase) -> None:
@@ -129,7 +129,7 @@ class TestRow:
 
         watching = asyncio.create_task(watch())
         begun = time.monotonic()
-        await database.row(database.prepared(self.COUNT), {"upto": 5_000_000})
+        await database.page(pages(database, self.UPTO), {"upto": 5_000_000})
         seconds = time.monotonic() - begun
         watching.cancel()
         assert longest < seconds / 3
@@ -139,7 +139,7 @@ class TestRow:
         with closing(sqlite3.connect(path, isolation_level=None)) as writer:
             writer.execute("BEGIN IMMEDIATE")
             writer.execute("INSERT INTO numbers VALUES (2, 'other')")
-            assert await database.row(database.prepared(text("SELECT count(*) FROM numbers")), {}) == (1,)
+            assert await database.page(pages(database), {}) == (1, [[1]])
 
 
 def threads_of(_database: SQLiteDatabase) -> list[str]:

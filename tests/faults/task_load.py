@@ -110,11 +110,17 @@ async def nothing_stays_with_the_dead(service: RunningService) -> AsyncIterator[
     assert longest < MOST_WITHOUT_WORKER_MS, f"a task was processing {longest} ms after its worker's last sign of life"
 
 
+async def open_tasks(service: RunningService) -> list[tuple[str, str]]:
+    """Id and status of each task that has not ended."""
+    asked = select(tasks.c.id, tasks.c.status).where(tasks.c.closed_at.is_(None))
+    return await service.container.database.read(lambda connection: [tuple(row) for row in connection.execute(asked)])
+
+
 async def until_all_are_closed(service: RunningService, seconds: float) -> None:
     async def closed() -> bool:
-        return not await _open_tasks(service)
+        return not await open_tasks(service)
 
-    assert await eventually(closed, seconds), await _open_tasks(service)
+    assert await eventually(closed, seconds), await open_tasks(service)
 
 
 async def assert_books_balance(
@@ -157,8 +163,3 @@ def _ends(connection: Connection) -> dict[str, tuple[str, int]]:
 def _images_by_task(connection: Connection) -> dict[str | None, int]:
     rows = connection.execute(select(images.c.task_id, func.count()).group_by(images.c.task_id))
     return dict(rows.all())
-
-
-async def _open_tasks(service: RunningService) -> list[tuple[str, str]]:
-    asked = select(tasks.c.id, tasks.c.status).where(tasks.c.closed_at.is_(None))
-    return await service.container.database.read(lambda connection: [tuple(row) for row in connection.execute(asked)])

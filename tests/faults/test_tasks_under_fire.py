@@ -13,7 +13,7 @@ from tests.faults.task_load import (
     Crew,
     assert_books_balance,
     nothing_stays_with_the_dead,
-    processing,
+    open_tasks,
     submit_many,
     until_all_are_closed,
     until_processing,
@@ -94,6 +94,6 @@ async def test_one_users_many_delay_another_by_no_more_than_an_image(
         await until(single, mine, "completed")
         waited = time.monotonic() - begun
         assert waited < 2 * IMAGE_SECONDS + SLACK_SECONDS, "longer than an image of another's and its own"
-        assert len(await processing(service)) >= 3, "the others were through already"
+        assert len(await open_tasks(service)) >= 3, "the others were through already"
         await until_all_are_closed(service, 300)
     await assert_books_balance(service, redis.url, accepted | {mine: 1})
