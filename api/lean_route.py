@@ -6,6 +6,7 @@ it takes is listed as `dependencies`, which are there for the OpenAPI document a
 """
 
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any, TypeVar
 
 from fastapi import Request
@@ -13,10 +14,13 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from fastapi.security.base import SecurityBase
 from pydantic import BaseModel, ValidationError
+from starlette.datastructures import QueryParams
 from starlette.types import Receive, Scope, Send
 
 Model = TypeVar("Model", bound=BaseModel)
 Documentation = TypeVar("Documentation", bound=Callable[..., Any])
+
+KNOWN_QUERIES, LONGEST_KNOWN_QUERY = 256, 256  # bytes
 
 _MARK = "is_only_documented"
 
@@ -47,12 +51,23 @@ class LeanRoute(APIRoute):
         await response(scope, receive, send)
 
 
+def _read(model: type[BaseModel], query: bytes) -> BaseModel:
+    return model.model_validate(dict(QueryParams(query)))
+
+
+# People ask for the same few pages again and again.
+_read_again = lru_cache(KNOWN_QUERIES)(_read)
+
+
 def query_of(model: type[Model], request: Request) -> Model:
-    """The query as FastAPI would read it into this model. Raises RequestValidationError."""
+    """The query as FastAPI would read it into this model, which is a frozen one. Raises RequestValidationError."""
+    query: bytes = request.scope["query_string"]
     try:
-        return model.model_validate(dict(request.query_params))
+        found = _read_again(model, query) if len(query) <= LONGEST_KNOWN_QUERY else _read(model, query)
     except ValidationError as error:
         problems = error.errors(include_url=False)
         raise RequestValidationError(
             [{**problem, "loc": ("query", *problem["loc"])} for problem in problems]
         ) from error
+    assert isinstance(found, model)
+    return found

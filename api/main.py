@@ -30,6 +30,7 @@ from api.routers import (
     tasks,
 )
 from api.routers.pages import add_pages
+from api.routing import add_routes
 from core.metrics import Metrics
 from core.settings import Settings
 from i18n.translate import Translations
@@ -103,14 +104,12 @@ def create_app(settings: Settings, metrics: Metrics, *, body_seconds: float = BO
         debug=False,
         # Our own metrics stand in /metrics; asking whether OpenTelemetry has been set up costs each request a bit.
         telemetry={"tracing": False, "metrics": False, "logs": False},
-        # A generated client names its methods after these: the handlers' own names.
-        generate_unique_id_function=lambda route: route.name,
     )
     app.state.is_closing = False
     app.state.translations = Translations(settings.defaults.default_language)
     install_error_handlers(app)
     for router in ROUTERS:
-        app.include_router(router)
+        add_routes(app, router)
     add_pages(app, with_docs=settings.server.shows_docs)
     describe(app)
     _add_middleware(app, settings, metrics, body_seconds)

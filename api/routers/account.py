@@ -2,10 +2,11 @@
 
 from typing import Any
 
-from fastapi import APIRouter, Request, Response
+from fastapi import Request, Response
 
 from api.dependencies import BaseUrl, CurrentCaller, Services, checked_key, count_request
 from api.errors import errors
+from api.routing import Router
 from api.schemas.auth import AccountExportRead, OwnKeyBody, OwnKeyRead
 from api.schemas.chat import describe_chat
 from api.schemas.common import Success
@@ -28,7 +29,7 @@ from services.providers.errors import (
     ProviderUnavailable,
 )
 
-router = APIRouter(prefix="/api/auth", tags=["auth"])
+router = Router(prefix="/api/auth", tags=["auth"])
 
 _ZIP: dict[str, Any] = {
     "description": "a zip of `account.json`, `prompts.json`, `chats/…`, `images/…` and `metadata.json`",

@@ -2,16 +2,17 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Query
+from fastapi import Query
 
 from api.dependencies import Admin, Services
 from api.errors import errors
+from api.routing import Router
 from api.schemas.admin import AccountRead, AccountsRead, UserChangeBody, UserQuery
 from api.schemas.admin_moderation import ChecksRead, ModerationQuery
 from api.schemas.admin_tasks import AdminTasksQuery, AdminTasksRead
 from core.errors import Forbidden, NotFound, PayloadTooLarge, RateLimited, RequestTimeout, Unauthorized
 
-router = APIRouter(prefix="/api/admin", tags=["admin"])
+router = Router(prefix="/api/admin", tags=["admin"])
 
 
 @router.get("/users", responses=errors(Unauthorized, Forbidden, RateLimited))

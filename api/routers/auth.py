@@ -1,9 +1,10 @@
 """/api/auth: what may be offered, who I am, staying signed in, signing out."""
 
-from fastapi import APIRouter, Request
+from fastapi import Request
 
 from api.dependencies import Address, CurrentCaller, Services, count_request
 from api.errors import errors
+from api.routing import Router
 from api.schemas.auth import AuthConfigRead, RefreshBody, SessionRead, SessionsRead, TokensRead, UserRead
 from api.schemas.common import Success
 from api.token_transport import Transport
@@ -11,7 +12,7 @@ from core.errors import Forbidden, NotFound, PayloadTooLarge, RateLimited, Reque
 from i18n.translate import LANGUAGES
 from services.limits import Limit
 
-router = APIRouter(prefix="/api/auth", tags=["auth"])
+router = Router(prefix="/api/auth", tags=["auth"])
 
 
 @router.get("/config", responses=errors())

@@ -2,12 +2,13 @@
 
 import time
 
-from fastapi import APIRouter, Request, Response
+from fastapi import Request, Response
 
 from api.context import request_id_of
 from api.dependencies import BaseUrl, CurrentCaller, MakingUser, OwnKey, Services
 from api.errors import errors
 from api.idempotency import IdempotencyHeader, idempotency_of
+from api.routing import Router
 from api.schemas.common import Envelope
 from api.schemas.tasks import BatchBody, BatchRead
 from api.task_answers import milliseconds_since, replay_headers, view_of
@@ -24,7 +25,7 @@ SUBMIT_ERRORS = (
     RequestTimeout, Conflict, IdempotencyMismatch, NotFound,
 )  # fmt: skip
 
-router = APIRouter(prefix="/api/generate/batch", tags=["generate"])
+router = Router(prefix="/api/generate/batch", tags=["generate"])
 
 
 @router.post("", status_code=202, responses=errors(*SUBMIT_ERRORS))

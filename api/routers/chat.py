@@ -3,7 +3,7 @@
 from collections.abc import AsyncGenerator
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import Query, Request, Response
 
 from api.context import request_id_of
 from api.dependencies import BaseUrl, CurrentCaller, MakingUser, OwnKey, Services
@@ -11,6 +11,7 @@ from api.errors import errors
 from api.idempotency import IdempotencyHeader, idempotency_of
 from api.openapi import body_with_images
 from api.routers.generate import CAN_HAPPEN, answer_headers, connected
+from api.routing import Router
 from api.schemas.chat import (
     ChatAnswerRead,
     ChatBody,
@@ -34,7 +35,7 @@ from services.history.models import Image
 from services.idempotency import Conflict, IdempotencyMismatch
 from services.references.errors import UnsupportedImage
 
-router = APIRouter(prefix="/api/chat", tags=["chat"])
+router = Router(prefix="/api/chat", tags=["chat"])
 
 _CREATED = (Unauthorized, RateLimited, PayloadTooLarge, RequestTimeout, Conflict, IdempotencyMismatch, NotFound)
 _FILES: dict[str, Any] = {

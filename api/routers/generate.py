@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import Query, Request, Response
 
 from api.context import request_id_of
 from api.dependencies import BaseUrl, CurrentCaller, KeyBeside, MakingCaller, OwnKey, Services
@@ -13,6 +13,7 @@ from api.errors import errors
 from api.idempotency import IdempotencyHeader, idempotency_of
 from api.openapi import body_with_images
 from api.prefer import PrefersAsync
+from api.routing import Router
 from api.schemas.common import Envelope
 from api.schemas.generate import BasicBody, EstimateQuery, EstimateRead, GeneratedRead, SearchBody
 from api.schemas.tasks import TaskStartedRead
@@ -50,7 +51,7 @@ from services.references.errors import UnsupportedImage
 
 ONE_RESOLUTION = "1K"  # of what is not plain text to image
 
-router = APIRouter(prefix="/api/generate", tags=["generate"])
+router = Router(prefix="/api/generate", tags=["generate"])
 
 CAN_HAPPEN = (
     Unauthorized, ApiKeyRequired, InvalidApiKey, QuotaExceeded, Cooldown, RateLimited, ContentBlocked,

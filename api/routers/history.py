@@ -2,12 +2,13 @@
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Query, Request, Response, Security
+from fastapi import Depends, Query, Request, Response, Security
 
 from api.context import services_of
 from api.dependencies import BEARER, BaseUrl, CurrentCaller, Services, base_url, reading_caller
 from api.errors import errors
 from api.lean_route import LeanRoute, only_documented, query_of
+from api.routing import Router
 from api.schemas.common import Success
 from api.schemas.history import DeleteQuery, HistoryQuery, HistoryRead, ImageDetailRead
 from api.schemas.history_changes import ClearedRead, DeletedRead, DeleteRequest, ExportRequest, FavoriteRequest
@@ -18,8 +19,8 @@ from core.paging import Page
 from services.history.models import EntryPage, Image, ListedImage
 from services.history.service import HistoryService
 
-reads = APIRouter(prefix="/api/history", tags=["history"], route_class=LeanRoute)
-router = APIRouter(prefix="/api/history", tags=["history"])
+reads = Router(prefix="/api/history", tags=["history"], route_class=LeanRoute)
+router = Router(prefix="/api/history", tags=["history"])
 
 _WITH_BODY = (Unauthorized, PayloadTooLarge, RequestTimeout, RateLimited, StorageUnavailable)
 

@@ -4,12 +4,13 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import Query, Request, Response
 from fastapi.responses import StreamingResponse
 
 from api.byte_ranges import UnsatisfiableRange, parse_range
 from api.dependencies import LinkedCaller, Services
 from api.errors import errors, render_error
+from api.routing import Router
 from api.schemas.images import LinkQuery
 from api.streams import attachment
 from core.clock import now_ms
@@ -22,7 +23,7 @@ from services.storage.errors import ObjectNotFound
 
 CACHE_CONTROL = "private, max-age=31536000, immutable"
 
-router = APIRouter(prefix="/api/images", tags=["images"])
+router = Router(prefix="/api/images", tags=["images"])
 
 _RESPONSES: dict[int | str, dict[str, Any]] = {
     **errors(Unauthorized, NotFound, StorageUnavailable),

@@ -2,13 +2,14 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Request, Response, status
+from fastapi import Query, Request, Response, status
 
 from api.context import request_id_of, translations_of
 from api.dependencies import CurrentCaller, MakingUser, OwnKey, Services
 from api.errors import errors
 from api.idempotency import IdempotencyHeader, idempotency_of
 from api.openapi import DESCRIBE_BODY
+from api.routing import Router
 from api.schemas.common import Success
 from api.schemas.history_changes import FavoriteRequest
 from api.schemas.prompts import (
@@ -44,7 +45,7 @@ from services.providers.errors import (
 from services.quota.errors import QuotaExceeded
 from services.references.errors import UnsupportedImage
 
-router = APIRouter(prefix="/api/prompts", tags=["prompts"])
+router = Router(prefix="/api/prompts", tags=["prompts"])
 
 _WITH_BODY = (Unauthorized, PayloadTooLarge, RequestTimeout, RateLimited)
 _TOOL = (

@@ -1,19 +1,20 @@
 """/api/quota: what the caller may still make today."""
 
-from fastapi import APIRouter, Depends, Request, Response, Security
+from fastapi import Depends, Request, Response, Security
 
 from api.context import services_of
 from api.dependencies import BEARER, CurrentCaller, KeyBeside, Services, key_beside, key_documented, reading_caller
 from api.errors import errors
 from api.lean_route import LeanRoute
+from api.routing import Router
 from api.schemas.quota import QuotaCheckBody, QuotaCheckRead, QuotaRead
 from core.errors import PayloadTooLarge, RateLimited, RequestTimeout, Unauthorized
 from services.generation.drafts import is_metered, quota_identity
 from services.providers.errors import InvalidApiKey
 from services.quota.models import mode_key
 
-reads = APIRouter(prefix="/api/quota", tags=["quota"], route_class=LeanRoute)
-router = APIRouter(prefix="/api/quota", tags=["quota"])
+reads = Router(prefix="/api/quota", tags=["quota"], route_class=LeanRoute)
+router = Router(prefix="/api/quota", tags=["quota"])
 
 
 @reads.get(

@@ -1,15 +1,16 @@
 """/api/auth/service-keys: the keys that my programs call with."""
 
-from fastapi import APIRouter, Request
+from fastapi import Request
 
 from api.dependencies import AccountHolder, Services, count_request
 from api.errors import errors
+from api.routing import Router
 from api.schemas.common import Success
 from api.schemas.service_keys import NewServiceKeyRead, ServiceKeyBody, ServiceKeysRead
 from core.errors import Forbidden, NotFound, PayloadTooLarge, RateLimited, RequestTimeout, Unauthorized
 from services.limits import Limit
 
-router = APIRouter(prefix="/api/auth/service-keys", tags=["auth"])
+router = Router(prefix="/api/auth/service-keys", tags=["auth"])
 
 
 @router.get("", responses=errors(Unauthorized, Forbidden, RateLimited))

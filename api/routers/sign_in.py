@@ -1,9 +1,10 @@
 """/api/auth: signing in as a guest, with GitHub, with e-mail and password."""
 
-from fastapi import APIRouter, Request
+from fastapi import Request
 
 from api.dependencies import Address, Services, count_request
 from api.errors import errors
+from api.routing import Router
 from api.schemas.auth import (
     EmptyBody,
     GitHubCallbackBody,
@@ -20,7 +21,7 @@ from services.limits import Limit
 
 HOUR = 3600
 
-router = APIRouter(prefix="/api/auth", tags=["auth"])
+router = Router(prefix="/api/auth", tags=["auth"])
 
 _GUEST_ERRORS = errors(Forbidden, PayloadTooLarge, RequestTimeout, RateLimited)
 _ERRORS = errors(Unauthorized, Forbidden, PayloadTooLarge, RequestTimeout, RateLimited)

@@ -1,17 +1,18 @@
 """Health, metrics, words."""
 
-from fastapi import APIRouter, Request, Response
+from fastapi import Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from api.context import translations_of
 from api.dependencies import Services
 from api.errors import errors
+from api.routing import Router
 from api.schemas.health import ComponentRead, HealthDetailRead, HealthRead
 from core.clock import now_ms, utc
 from core.errors import NotFound
 from i18n.translate import LANGUAGES
 
-router = APIRouter(tags=["system"])
+router = Router(tags=["system"])
 
 
 @router.head("/api/health", include_in_schema=False)

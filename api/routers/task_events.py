@@ -2,19 +2,20 @@
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Header, Query, Request, Response
+from fastapi import Depends, Header, Query, Request, Response
 
 from api.dependencies import Bearer, Services, admit_reader
 from api.errors import errors
 from api.event_stream import MEDIA_TYPE, event_stream
 from api.examples import EVENTS
 from api.programs import ServiceKeyHeader, TaskReader, read_tasks
+from api.routing import Router
 from api.schemas.task_events import EventsQuery, EventsTokenRead
 from core.clock import now_ms, utc
 from core.errors import NotFound, RateLimited, Unauthorized
 from services.tasks.streams import TooManyStreams
 
-router = APIRouter(prefix="/api/v1/tasks", tags=["tasks"])
+router = Router(prefix="/api/v1/tasks", tags=["tasks"])
 
 Watched = Annotated[EventsQuery, Query()]
 

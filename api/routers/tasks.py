@@ -3,7 +3,7 @@
 import time
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Header, Query, Request, Response
+from fastapi import Header, Query, Request, Response
 
 from api.context import request_id_of
 from api.dependencies import BaseUrl, Services, checked_key
@@ -13,6 +13,7 @@ from api.examples import EXECUTION
 from api.idempotency import IdempotencyHeader, idempotency_of
 from api.programs import TaskChanger, TaskMaker, TaskReader
 from api.routers.batch import SUBMIT_ERRORS
+from api.routing import Router
 from api.schemas.common import Envelope, Success
 from api.schemas.tasks import (
     RetryBody,
@@ -45,7 +46,7 @@ EXECUTION_RESPONSES: dict[int | str, dict[str, Any]] = {
     },
 }
 
-router = APIRouter(prefix="/api/v1", tags=["tasks"])
+router = Router(prefix="/api/v1", tags=["tasks"])
 
 
 @router.post("/tasks/generate", status_code=202, responses=errors(*SUBMIT_ERRORS))

@@ -209,8 +209,10 @@ def _dropped_when_unusable(connection: Connection) -> Iterator[None]:
 
 
 def _may_be_tried_again(error: BaseException) -> bool:
+    if _state(error) in _LOST_TO_ANOTHER | _SCHEMA_CHANGED:
+        return True
     if isinstance(error, DBAPIError):
-        return error.connection_invalidated or _state(error) in _LOST_TO_ANOTHER | _SCHEMA_CHANGED
+        return error.connection_invalidated
     # The server was restarted since the connection was used last. What is a ValueError too is our own mistake.
     return isinstance(error, _CONNECTION_ERRORS) and not isinstance(error, ValueError)
 

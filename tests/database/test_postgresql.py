@@ -95,6 +95,18 @@ async def test_after_a_restart_of_the_server_everything_is_right_at_once(
         assert await hurt.read(numbers) == list(range(number + 1))
 
 
+async def test_a_page_goes_on_when_its_table_has_changed(own_server: PostgresServer, hurt: PostgreSQLDatabase) -> None:
+    """A migration while processes run: each connection has its statement prepared for the table as it was."""
+    await hurt.write(lambda connection: insert(connection, 1))
+    statement = pages(hurt)
+    readers = Connections.of(1).readers
+    await asyncio.gather(*(hurt.page(statement, {}) for _ in range(2 * readers)))
+    for kind in ("BIGINT", "INTEGER"):
+        own_server.sql(f"ALTER TABLE numbers ALTER COLUMN n TYPE {kind}", NAME)
+        answers = await asyncio.gather(*(hurt.page(statement, {}) for _ in range(2 * readers)))
+        assert answers == [(1, [(1,)])] * 2 * readers
+
+
 async def test_a_server_that_is_away_is_a_dependency_that_is_down_and_then_there_again(
     own_server: PostgresServer, hurt: PostgreSQLDatabase
 ) -> None:
