@@ -75,11 +75,12 @@ class S3Client:
         await self._attempts(f"put {bucket}/{key}", SMALL_SECONDS, partial(self._put, bucket, key, data, options))
 
     async def put_file(self, bucket: str, key: str, path: Path, options: PutOptions) -> None:
-        """Read the file piece by piece while it is sent; it stays where it is."""
+        """Read the file piece by piece while it is sent. It is gone once the bucket has it."""
 
         def upload() -> None:
             with path.open("rb") as file:
                 self._put(bucket, key, file, options)
+            path.unlink()
 
         what = f"put {bucket}/{key}"
         await self._attempts(what, SMALL_SECONDS + _size(what, path) / UPLOAD_BYTES_A_SECOND, upload)

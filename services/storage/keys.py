@@ -1,15 +1,17 @@
 """Which texts are keys, for all storages alike, and which keys hold an image."""
 
 import re
-from pathlib import PurePosixPath
+from posixpath import splitext
 
 _IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".gif"}
+# Of files and folders within a key.
+_NO_NAMES = {"", ".", ".."}
 _FOLDER_ID = re.compile(r"[0-9a-f]{16}")
 
 
 def is_key(key: str) -> bool:
     """S3 would take `a//b`, `./a` and `a/` for other objects than `a/b` and `a`; a folder cannot."""
-    return key not in {"", "."} and str(PurePosixPath(key)) == key and _stays_inside(key)
+    return "\0" not in key and _NO_NAMES.isdisjoint(key.split("/"))
 
 
 def check_key(key: str) -> None:
@@ -18,18 +20,14 @@ def check_key(key: str) -> None:
 
 
 def check_prefix(prefix: str) -> None:
-    if not _stays_inside(prefix):
+    if prefix.startswith("/") or ".." in prefix.split("/") or "\0" in prefix:
         raise ValueError(f"not a storage key: {prefix!r}")
 
 
 def holds_image(key: str) -> bool:
-    return PurePosixPath(key).suffix.lower() in _IMAGE_SUFFIXES
+    return splitext(key)[1].lower() in _IMAGE_SUFFIXES
 
 
 def is_folder_id(text: str) -> bool:
     """Whether it may be the name of an account's folder (services/accounts/models.py)."""
     return _FOLDER_ID.fullmatch(text) is not None
-
-
-def _stays_inside(text: str) -> bool:
-    return not text.startswith("/") and ".." not in PurePosixPath(text).parts and "\0" not in text

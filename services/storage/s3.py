@@ -57,7 +57,6 @@ class S3Storage:
         options = _options(key, content_type, metadata=metadata, only_new=True)
         async with self._refusing_a_second(key):
             await self._upload(self._buckets.of(key)[0], key, path, options)
-        await asyncio.to_thread(path.unlink)
 
     async def put_image(self, image: ImageWithRecord, *, between: Callable[[], None]) -> None:
         await self.put_file(image.key, image.path, content_type=image.content_type, metadata=image.metadata)
@@ -155,6 +154,7 @@ class S3Storage:
         except KeyTaken as error:
             if not error.maybe_ours or not await self._is_ours(bucket, key, path):
                 raise ObjectExists(key) from error
+            await asyncio.to_thread(path.unlink)
         except BucketUnavailable as error:
             if error.maybe_done:
                 await self._withdraw(bucket, key, path)
@@ -176,7 +176,11 @@ class S3Storage:
             return False
         except BucketUnavailable as error:
             raise MaybeStored(str(error)) from error
-        digest, size = await asyncio.to_thread(_digest, path)
+        try:
+            digest, size = await asyncio.to_thread(_digest, path)
+        except FileNotFoundError:
+            # The put was given up in the very moment in which it came through, and has removed its file.
+            return True
         if found.etag.strip('"') == digest:
             return True
         if found.size == size:
