@@ -13,7 +13,7 @@ from services.providers.demo.provider import DemoProvider
 from services.providers.gemini import CONNECT_SECONDS, GeminiProvider
 from services.providers.service import ProviderService
 
-READ_BUFFER_BYTES = 16 * 1024
+READ_BUFFER_BYTES = 64 * 1024
 
 
 def read_catalog(settings: Settings) -> Catalog:
