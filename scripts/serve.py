@@ -40,6 +40,14 @@ BACKLOG = 2048
 REDIS_LOAD_TIMEOUT_SECONDS = 300
 REDIS_STAGE, PYTHON_STAGE = 0, 1
 SHARED_MEMORY = Path("/dev/shm")  # of Linux
+# The C library's, where it is glibc.
+_MALLOC = {
+    "arena_max": 2,  # an arena a thread keeps tens of megabytes that are in no use
+    # Pieces of an image come and go for each one; by default their pages went back to the system each time, and a tenth
+    # of an image's processor time was spent on having them again (benchmarks/README.md). Larger blocks go back at once.
+    "trim_threshold": 3 << 20,
+    "mmap_threshold": 1 << 20,
+}
 
 Part = Literal["api", "worker"]
 
@@ -185,7 +193,7 @@ class Leader:
         self._with_worker = with_worker
         self._environment = {
             "PYTHONUNBUFFERED": "1",  # a line of a process that is killed must not be lost in its buffer
-            "MALLOC_ARENA_MAX": "2",  # an arena a thread keeps tens of megabytes that are in no use
+            "GLIBC_TUNABLES": ":".join(f"glibc.malloc.{name}={value}" for name, value in _MALLOC.items()),
             **os.environ,
             "DATA_DIR": str(folders.data),
             "PROMETHEUS_MULTIPROC_DIR": str(folders.metrics),
