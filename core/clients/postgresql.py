@@ -64,7 +64,7 @@ class Connections:
         ten.
         """
         together = max(2, min(MOST_CONNECTIONS, SHARED_CONNECTIONS // (api_processes + WORKERS)))
-        readers = max(1, together // 3)
+        readers = together // 2
         return cls(together - readers, readers)
 
 
