@@ -4,20 +4,19 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Sequence
 from functools import reduce
 from operator import and_
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection
 
 from services.history.grams import WIDE, mode_gram
 from services.history.models import Wanted
 from services.history.postings import everything, unpack
-from services.history.segments import SEGMENT_SLOTS, Segment, postings
+from services.history.search_statements import Kind, many, parts_for
+from services.history.segments import SEGMENT_SLOTS, Segment
 
 # Segments that are read together: what is frequent is found in the first ones, what is rare needs all.
 AT_FIRST, AT_ONCE = 6, 128
 _ALL = everything(SEGMENT_SLOTS)
-# Which images are hits: those with the text; those with its words alone; both.
-Kind = Literal["exact", "words", "any"]
 
 
 class Candidates(NamedTuple):
@@ -43,6 +42,7 @@ class CandidateIndex:
     def __init__(self, connection: Connection, wanted: Wanted, segments: Sequence[Segment]) -> None:
         self.segments = segments
         self._connection = connection
+        self._parts = parts_for(connection)
         self._text = wanted.sought.text_grams()
         self._words = wanted.sought.word_grams() if wanted.sought.words else None
         self._modes = () if wanted.where.mode is None else (mode_gram(wanted.where.mode),)
@@ -90,23 +90,18 @@ class CandidateIndex:
 
     def _whole(self, segment_ids: Collection[int], grams: Collection[str]) -> dict[int, dict[str, bytes]]:
         """By segment and gram: its packed slots."""
-        there = select(postings.c.segment_id, postings.c.gram, postings.c.slots).where(
-            postings.c.segment_id.in_(segment_ids), postings.c.gram.in_(grams)
-        )
+        values = {"segments": many(self._connection, segment_ids), "grams": many(self._connection, grams)}
         found: dict[int, dict[str, bytes]] = defaultdict(dict)
-        for segment_id, gram, slots in self._connection.execute(there).all():
+        for segment_id, gram, slots in self._connection.execute(self._parts.whole_grams, values).all():
             found[segment_id][gram] = slots
         return found
 
     def _begun(self, segment_ids: Collection[int], start: str) -> dict[int, int]:
         """By segment: the bits of the slots that have any gram which begins so."""
         # Words are narrow, so this comes after all those that begin so; text is in the order of code points everywhere.
-        end = start + WIDE
-        there = select(postings.c.segment_id, postings.c.slots).where(
-            postings.c.segment_id.in_(segment_ids), postings.c.gram >= start, postings.c.gram < end
-        )
+        values = {"segments": many(self._connection, segment_ids), "start": start, "end": start + WIDE}
         found: dict[int, int] = defaultdict(int)
-        for segment_id, slots in self._connection.execute(there).all():
+        for segment_id, slots in self._connection.execute(self._parts.begun_grams, values).all():
             found[segment_id] |= unpack(slots)
         return found
 

@@ -10,6 +10,7 @@ from services.history.grams import Sought
 from services.history.models import Entry, EntryPage, ListedImage, Match, Wanted
 from services.history.search import Search
 from services.history.search_rows import Hit
+from services.history.search_statements import many, parts_for
 from services.history.store import images, in_a_group, shown
 
 COUNTED = 1000  # hits, up to which a total is exact
@@ -61,7 +62,6 @@ def _key(image: ListedImage) -> str | None:
 
 def _listed(connection: Connection, image_ids: Sequence[str]) -> list[ListedImage]:
     """In the order of the ids."""
-    columns = [images.c[name] for name in ListedImage._fields]
-    rows = connection.execute(select(*columns).where(images.c.id.in_(image_ids)))
+    rows = connection.execute(parts_for(connection).listed, {"ids": many(connection, image_ids)})
     found = {row.id: ListedImage._make(row) for row in rows}
     return [found[image_id] for image_id in image_ids]

@@ -9,10 +9,11 @@ from itertools import islice
 
 from sqlalchemy import Connection
 
-from services.history.candidates import AT_FIRST, CandidateIndex, Candidates, Kind
+from services.history.candidates import AT_FIRST, CandidateIndex, Candidates
 from services.history.models import Wanted
 from services.history.postings import highest_first
 from services.history.search_rows import Hit, Rows
+from services.history.search_statements import Kind
 from services.history.segments import SEGMENT_SLOTS, Segment, segments_of
 from services.history.walks import by_duration, by_time
 

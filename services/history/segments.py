@@ -87,7 +87,7 @@ class Segment(NamedTuple):
 
 
 def segments_of(connection: Connection, user_id: str) -> list[Segment]:
-    return _read(connection, segments.c.user_id == user_id)
+    return [Segment(*row) for row in connection.execute(_OF_USER, {"user_id": user_id}).all()]
 
 
 def users_with_work(connection: Connection, seal_at: int) -> list[str]:
@@ -217,6 +217,7 @@ def note_removed(connection: Connection, slots: Sequence[int]) -> None:
         connection.execute(gone.values(removed=segments.c.removed + count))
 
 
+_OF_USER = select(segments).where(segments.c.user_id == bindparam("user_id"))
 _FOLD = update(images).where(images.c.id == bindparam("image")).values(folded=bindparam("text"))
 _GIVE_SLOT = update(images).where(images.c.id == bindparam("image")).values(search_slot=bindparam("slot"))
 

@@ -9,9 +9,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
-from services.history.candidates import NONE, CandidateIndex, Candidates, Kind
+from services.history.candidates import NONE, CandidateIndex, Candidates
 from services.history.postings import highest_first, lowest_first
 from services.history.search_rows import GREATEST, SMALLEST, Hit, Key, Rows
+from services.history.search_statements import Kind
 from services.history.segments import SEGMENT_SLOTS, Segment
 
 # Candidates that are looked at together: few at first, for a page.
