@@ -54,6 +54,11 @@ class CandidateIndex:
         """Whether grams may tell of any hit that it is one."""
         return self._text.suffice or (kind != "exact" and self._words is not None and self._words.suffice)
 
+    def unsure_kind(self, kind: Kind) -> Kind:
+        """What those are that grams do not tell of, if hits they are: such with the text, where grams tell of words."""
+        tells_of_words = self._words is not None and self._words.suffice
+        return "exact" if kind == "any" and tells_of_words else kind
+
     def of(self, segment: Segment, kind: Kind) -> Candidates:
         if segment.state != "ready":
             return Candidates(0, everything(segment.size))

@@ -17,7 +17,7 @@ from services.history.search_statements import Kind
 from services.history.segments import SEGMENT_SLOTS, Segment, segments_of
 from services.history.walks import by_duration, by_time
 
-COUNTED_AT_ONCE = 1100
+FEWEST_COUNTED = 50
 # Slots in the trash; beyond it, it is not worth knowing which segments they are in.
 MOST_TRASHED = 2000
 
@@ -29,6 +29,7 @@ class Search:
         self._connection = connection
         self._user_id = user_id
         self._wanted = wanted
+        self._lacking = 0  # of those that are counted
         self._both: Kind = "any" if wanted.sought.words else "exact"
         sealed = [] if wanted.among_few else filter(self._may_have_some, segments_of(connection, user_id))
         self._index = CandidateIndex(connection, wanted, sorted(sealed, key=self._place, reverse=not wanted.ascending))
@@ -47,25 +48,27 @@ class Search:
 
     def count(self, most: int) -> int:
         """All hits, groups aside, or `most` when there are more."""
-        total = 0
-        for part in self._counts(most):
-            total += part
-            if total >= most:
+        self._lacking = most
+        for part in self._counts():
+            self._lacking -= part
+            if self._lacking <= 0:
                 return most
-        return total
+        return most - self._lacking
 
-    def _counts(self, most: int) -> Iterator[int]:
+    def _counts(self) -> Iterator[int]:
         """Of one part after the other, first of the segments that are read together at first."""
         rows = self._rows(self._both)
-        yield rows.count_unsealed(most) if self._tail is None else len(self._tail["any"])
+        yield rows.count_unsealed(self._lacking) if self._tail is None else len(self._tail["any"])
+        unsure_rows = self._rows(self._index.unsure_kind(self._both))
         whole = self._whole(rows) if self._index.may_be_sure(self._both) else []
         for some in (self._index.segments[:AT_FIRST], self._index.segments[AT_FIRST:]):
             if self._index.may_be_sure(self._both):
                 yield from (self._found(segment).sure.bit_count() for segment in some if segment in whole)
                 others = [segment for segment in some if segment not in whole]
                 yield from map(rows.count_sure, self._slots(others, lambda segment: self._found(segment).sure))
-            unsure = self._slots(some, lambda segment: self._found(segment).unsure)
-            yield from map(rows.count_checked, unsure)
+            for is_ready, these in ((True, unsure_rows), (False, rows)):
+                of = (segment for segment in some if (segment.state == "ready") == is_ready)
+                yield from map(these.count_checked, self._slots(of, lambda segment: self._found(segment).unsure))
 
     def _whole(self, rows: Rows) -> list[Segment]:
         """Segments of which each slot has an image that the filter lets through, were it not for its mode."""
@@ -102,12 +105,11 @@ class Search:
     def _rows(self, kind: Kind) -> Rows:
         return Rows(self._connection, self._user_id, self._wanted, kind)
 
-    @staticmethod
-    def _slots(of: Iterable[Segment], bits: Callable[[Segment], int]) -> Iterator[list[int]]:
-        """Some at a time."""
+    def _slots(self, of: Iterable[Segment], bits: Callable[[Segment], int]) -> Iterator[list[int]]:
+        """Some at a time: as many as are lacking, and a tenth more for those that are no hits."""
         starts = ((segment, segment.slots.start) for segment in of)
         slots = (start + slot for segment, start in starts for slot in highest_first(bits(segment)))
-        while some := list(islice(slots, COUNTED_AT_ONCE)):
+        while some := list(islice(slots, self._lacking * 11 // 10 + FEWEST_COUNTED)):
             yield some
 
     def _may_have_some(self, segment: Segment) -> bool:
