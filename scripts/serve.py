@@ -40,14 +40,9 @@ BACKLOG = 2048
 REDIS_LOAD_TIMEOUT_SECONDS = 300
 REDIS_STAGE, PYTHON_STAGE = 0, 1
 SHARED_MEMORY = Path("/dev/shm")  # of Linux
-# The C library's, where it is glibc.
-_MALLOC = {
-    "arena_max": 2,  # an arena a thread keeps tens of megabytes that are in no use
-    # Pieces of an image come and go for each one; by default their pages went back to the system each time, and a tenth
-    # of an image's processor time was spent on having them again (benchmarks/README.md). Larger blocks go back at once.
-    "trim_threshold": 3 << 20,
-    "mmap_threshold": 1 << 20,
-}
+# Of glibc. Pieces of an image come and go for each one; by default their pages went back to the system each time, and a
+# tenth of an image's processor time was spent on having them again. Larger blocks go back at once.
+_MALLOC = (f"glibc.malloc.trim_threshold={3 << 20}", f"glibc.malloc.mmap_threshold={1 << 20}")
 
 Part = Literal["api", "worker"]
 
@@ -193,8 +188,9 @@ class Leader:
         self._with_worker = with_worker
         self._environment = {
             "PYTHONUNBUFFERED": "1",  # a line of a process that is killed must not be lost in its buffer
-            "GLIBC_TUNABLES": ":".join(f"glibc.malloc.{name}={value}" for name, value in _MALLOC.items()),
+            "MALLOC_ARENA_MAX": "2",  # an arena a thread keeps tens of megabytes that are in no use
             **os.environ,
+            "GLIBC_TUNABLES": ":".join(filter(None, (*_MALLOC, os.environ.get("GLIBC_TUNABLES")))),
             "DATA_DIR": str(folders.data),
             "PROMETHEUS_MULTIPROC_DIR": str(folders.metrics),
         }

@@ -11,6 +11,8 @@ from typing import Any
 import asyncpg
 from asyncpg.prepared_stmt import PreparedStatement
 
+MOST_STATEMENTS = 50
+
 
 class Readers:
     """Up to `most` connections, opened when they are needed; who finds none free waits up to `wait_seconds`."""
@@ -28,9 +30,14 @@ class Readers:
             reader = self._idle() or _Reader(await self._connect())
             try:
                 found = await reader.rows(statement, values)
+            except asyncpg.InvalidCachedStatementError:
+                # A table has changed, and all connections have their statements from before.
+                reader.connection.terminate()
+                while self._free:
+                    self._free.pop().connection.terminate()
+                raise
             except BaseException:
-                # A server that fell silent, an answer that nobody waits for any more, or a statement that another
-                # schema has overtaken: nothing more is said on it.
+                # A server that fell silent, or an answer that nobody waits for any more: nothing more is said on it.
                 reader.connection.terminate()
                 raise
             self._free.append(reader)
@@ -58,7 +65,7 @@ class Readers:
 
 
 class _Reader:
-    """A connection, and the few statements that it was asked for: finding them by itself costs the driver 20 µs."""
+    """A connection, and some of the statements that it was asked for: finding them itself costs the driver 20 µs."""
 
     def __init__(self, connection: asyncpg.Connection) -> None:
         self.connection = connection
@@ -67,6 +74,9 @@ class _Reader:
     async def rows(self, statement: str, values: Sequence[Any]) -> list[asyncpg.Record]:
         prepared = self._statements.get(statement)
         if prepared is None:
+            if len(self._statements) == MOST_STATEMENTS:
+                # Hundreds of filters and orders are possible, and few are asked for.
+                self._statements.clear()
             prepared = self._statements[statement] = await self.connection.prepare(statement)
         found: list[asyncpg.Record] = await prepared.fetch(*values)
         return found

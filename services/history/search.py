@@ -15,7 +15,7 @@ from services.history.postings import highest_first
 from services.history.search_rows import Hit, Rows
 from services.history.search_statements import Kind
 from services.history.segments import SEGMENT_SLOTS, Segment, segments_of
-from services.history.walks import by_duration, by_time
+from services.history.walks import MOST, by_duration, by_time
 
 FEWEST_COUNTED = 50
 # Slots in the trash; beyond it, it is not worth knowing which segments they are in.
@@ -106,10 +106,11 @@ class Search:
         return Rows(self._connection, self._user_id, self._wanted, kind)
 
     def _slots(self, of: Iterable[Segment], bits: Callable[[Segment], int]) -> Iterator[list[int]]:
-        """Some at a time: as many as are lacking, and a tenth more for those that are no hits."""
+        """Some at a time: what is lacking and a tenth more, for those that are no hits; twice as many each time."""
         starts = ((segment, segment.slots.start) for segment in of)
         slots = (start + slot for segment, start in starts for slot in highest_first(bits(segment)))
-        while some := list(islice(slots, self._lacking * 11 // 10 + FEWEST_COUNTED)):
+        many = 0
+        while some := list(islice(slots, many := min(MOST, max(2 * many, self._lacking * 11 // 10 + FEWEST_COUNTED)))):
             yield some
 
     def _may_have_some(self, segment: Segment) -> bool:

@@ -18,6 +18,7 @@ from sqlalchemy import (
     any_,
     bindparam,
     func,
+    literal,
     literal_column,
     select,
     tuple_,
@@ -42,7 +43,7 @@ _KEY_COLUMNS: tuple[ColumnElement[Any], ...] = (
     images.c.created_at,
     images.c.id,
     images.c.search_slot,
-    literal_column("0.0").label("duration"),
+    literal(0.0).label("duration"),
     images.c.id.label("group"),
 )
 _MINE = images.c.user_id == bindparam("user_id")

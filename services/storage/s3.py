@@ -178,9 +178,9 @@ class S3Storage:
             raise MaybeStored(str(error)) from error
         try:
             digest, size = await asyncio.to_thread(_digest, path)
-        except FileNotFoundError:
+        except FileNotFoundError as error:
             # The put was given up in the very moment in which it came through, and has removed its file.
-            return True
+            raise MaybeStored(f"{bucket}/{key}: its file is gone") from error
         if found.etag.strip('"') == digest:
             return True
         if found.size == size:

@@ -101,10 +101,10 @@ async def test_a_page_goes_on_when_its_table_has_changed(own_server: PostgresSer
     statement = pages(hurt)
     readers = Connections.of(1).readers
     await asyncio.gather(*(hurt.page(statement, {}) for _ in range(2 * readers)))
-    for kind in ("BIGINT", "INTEGER"):
+    for kind, at_once in (("BIGINT", 2 * readers), ("INTEGER", 1)):
         own_server.sql(f"ALTER TABLE numbers ALTER COLUMN n TYPE {kind}", NAME)
-        answers = await asyncio.gather(*(hurt.page(statement, {}) for _ in range(2 * readers)))
-        assert answers == [(1, [(1,)])] * 2 * readers
+        answers = await asyncio.gather(*(hurt.page(statement, {}) for _ in range(at_once)))
+        assert answers == [(1, [(1,)])] * at_once
 
 
 async def test_a_server_that_is_away_is_a_dependency_that_is_down_and_then_there_again(
