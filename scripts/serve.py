@@ -190,7 +190,6 @@ class Leader:
             "PYTHONUNBUFFERED": "1",  # a line of a process that is killed must not be lost in its buffer
             "MALLOC_ARENA_MAX": "2",  # an arena a thread keeps tens of megabytes that are in no use
             **os.environ,
-            "GLIBC_TUNABLES": ":".join(filter(None, (*_MALLOC, os.environ.get("GLIBC_TUNABLES")))),
             "DATA_DIR": str(folders.data),
             "PROMETHEUS_MULTIPROC_DIR": str(folders.metrics),
         }
@@ -264,10 +263,11 @@ class Leader:
     def _api(self, listener: socket.socket) -> ChildSpec:
         descriptor = listener.fileno()
         host, port = listener.getsockname()[:2]
+        given = os.environ.get("GLIBC_TUNABLES")
         return ChildSpec(
             name="nbl-api",
             argv=(*run_module("api"), "--fd", str(descriptor)),
-            env=self._environment,
+            env=self._environment | {"GLIBC_TUNABLES": ":".join(filter(None, (*_MALLOC, given)))},
             stage=PYTHON_STAGE,
             executable=self._named_python("nbl-api"),
             # Not /api/health: that looks at the worker, which starts only after this, and would report it missing.
