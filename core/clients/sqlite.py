@@ -3,10 +3,11 @@ async driver needs one for each statement (docs/adr/0002).
 """
 
 import asyncio
+import contextlib
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -18,13 +19,13 @@ from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.pool import NullPool
 
 from core.clients.database import Database, Prepared, Result, RowsAndTotal
+from core.clients.sqlite_turns import Turns
 from core.errors import DependencyUnavailable
 
 READERS = 4
 BUSY_TIMEOUT_SECONDS = 10
 # Between looks whether it is a writer's turn.
-FIRST_PAUSE_SECONDS = 0.0003
-LONGEST_PAUSE_SECONDS = 0.001
+LOOK_SECONDS = 0.0003
 # Of SQLite's virtual machine, at least this and at most twice as many: a page of history needs some 3,000, and 20,000
 # take about a quarter of a millisecond.
 INLINE_INSTRUCTIONS = 20_000
@@ -69,7 +70,7 @@ def _begin_immediate(connection: Connection, seconds: float) -> None:
     SQLite itself sleeps for longer each time that it finds somebody else writing, up to 100 ms, while a transaction of
     ours takes less than one.
     """
-    driver, pause, until = _driver_of(connection), FIRST_PAUSE_SECONDS, time.monotonic() + seconds
+    driver, until = _driver_of(connection), time.monotonic() + seconds
     driver.execute("PRAGMA busy_timeout=0")
     try:
         while time.monotonic() < until:
@@ -80,8 +81,7 @@ def _begin_immediate(connection: Connection, seconds: float) -> None:
                     break
             else:
                 return
-            time.sleep(pause)
-            pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
+            time.sleep(LOOK_SECONDS)
         connection.exec_driver_sql("BEGIN IMMEDIATE")  # what is wrong is told as for each other statement
     finally:
         driver.execute(f"PRAGMA busy_timeout={seconds * 1000:.0f}")
@@ -103,12 +103,13 @@ class SQLiteDatabase(Database):
         self._inline: Connection | None = None
         self._inline_again_at = 0.0
         self._inline_ticks = 0
+        self._turns = Turns(path.with_name(f"{path.name}-turns"))
 
     async def read(self, work: Callable[[Connection], Result]) -> Result:
-        return await self._run(self._readers, self._transact, work, False)
+        return await self._run(self._readers, self._read, work)
 
     async def write(self, work: Callable[[Connection], Result]) -> Result:
-        return await self._run(self._writer, self._transact, work, True)
+        return await self._run(self._writer, self._write, work)
 
     def prepared(self, total: ColumnElement[int], rows: Select[Any]) -> Prepared:
         """Its one row has the rows as one JSON text: for each row that SQLite hands over it lets go of the interpreter
@@ -132,6 +133,7 @@ class SQLiteDatabase(Database):
         for connection in self._connections:
             connection.close()
         self._engine.dispose()
+        self._turns.close()
 
     async def _row(self, statement: str, values: Mapping[str, Any]) -> tuple[Any, ...]:
         if self._inline_again_at <= time.monotonic():
@@ -153,6 +155,8 @@ class SQLiteDatabase(Database):
             raise DependencyUnavailable("database", str(error.orig)) from error
         except sqlite3.Error as error:
             raise DependencyUnavailable("database", str(error)) from error
+        except OSError as error:
+            raise DependencyUnavailable("database", error.strerror or "its folder cannot be written") from error
 
     def _inline_row(self, statement: str, values: Mapping[str, Any]) -> tuple[Any, ...]:
         if self._inline is None:
@@ -185,11 +189,24 @@ class SQLiteDatabase(Database):
             raise
         return row
 
-    def _transact(self, work: Callable[[Connection], Result], immediate: bool) -> Result:
-        connection = self._thread_connection(immediate)
+    def _read(self, work: Callable[[Connection], Result]) -> Result:
+        with self._kept_while_sound(self._thread_connection(immediate=False)) as connection, connection.begin():
+            return work(connection)
+
+    def _write(self, work: Callable[[Connection], Result]) -> Result:
+        with self._kept_while_sound(self._thread_connection(immediate=True)) as connection:
+            self._turns.let_others_go_first()
+            with self._turns.waiting():
+                transaction = connection.begin()
+            with transaction:
+                result = work(connection)
+            self._turns.ended()
+            return result
+
+    @contextlib.contextmanager
+    def _kept_while_sound(self, connection: Connection) -> Iterator[Connection]:
         try:
-            with connection.begin():
-                return work(connection)
+            yield connection
         except IntegrityError:
             raise
         except DBAPIError:

@@ -1,0 +1,62 @@
+"""Who writes into SQLite one transaction after the other lets another process have its turn."""
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from core.clients.sqlite_turns import PAUSE_SECONDS, Turns
+
+pytestmark = pytest.mark.sqlite_only
+
+WAIT = """
+import sys, time
+from pathlib import Path
+from core.clients.sqlite_turns import Turns
+with Turns(Path(sys.argv[1])).waiting():
+    print("waiting", flush=True)
+    time.sleep(60)
+"""
+
+
+def seconds_until_the_next(turns: Turns) -> float:
+    """After a transaction has ended, as short as it comes in a few tries."""
+
+    def once() -> float:
+        turns.ended()
+        ended_at = time.monotonic()
+        turns.let_others_go_first()
+        return time.monotonic() - ended_at
+
+    return min(once() for _ in range(20))
+
+
+def test_who_has_just_written_pauses_while_another_process_waits_and_until_it_dies(tmp_path: Path) -> None:
+    turns = Turns(tmp_path / "turns")
+    assert seconds_until_the_next(turns) < PAUSE_SECONDS
+    waiting = subprocess.Popen(
+        [sys.executable, "-c", WAIT, str(tmp_path / "turns")],
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=Path(__file__).parents[2],
+    )
+    try:
+        assert waiting.stdout is not None
+        assert waiting.stdout.readline() == "waiting\n"
+        assert seconds_until_the_next(turns) >= 0.9 * PAUSE_SECONDS
+    finally:
+        waiting.kill()
+        waiting.communicate()
+    assert seconds_until_the_next(turns) < PAUSE_SECONDS
+    turns.close()
+
+
+def test_who_waits_is_not_waited_for_any_more_once_it_has_its_turn(tmp_path: Path) -> None:
+    busy, patient = Turns(tmp_path / "turns"), Turns(tmp_path / "turns")
+    with patient.waiting():
+        assert seconds_until_the_next(busy) >= 0.9 * PAUSE_SECONDS
+    assert seconds_until_the_next(busy) < PAUSE_SECONDS
+    busy.close()
+    patient.close()
