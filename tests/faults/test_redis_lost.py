@@ -210,7 +210,7 @@ async def test_more_commands_at_once_than_connections_are_told_of_a_redis_that_h
 async def test_more_commands_at_once_than_connections_wait_for_a_redis_that_is_only_busy(redis: OwnRedis) -> None:
     async with pooled(SecretStr(redis.url)) as client:
         command: Callable[..., Awaitable[object]] = client.execute_command
-        waiting = [command("BLPOP", "nothing", "0.1") for _ in range(15 * MAX_CONNECTIONS)]
+        waiting = [command("BLPOP", "nothing", "0.2") for _ in range(7 * MAX_CONNECTIONS)]
         assert set(await asyncio.gather(*waiting)) == {None}
 
 
