@@ -25,7 +25,7 @@ from core.errors import DependencyUnavailable
 READERS = 4
 BUSY_TIMEOUT_SECONDS = 10
 # Between looks whether it is a writer's turn.
-LOOK_SECONDS = 0.0003
+LOOK_SECONDS = 0.0002
 # Of SQLite's virtual machine, at least this and at most twice as many: a page of history needs some 3,000, and 20,000
 # take about a quarter of a millisecond.
 INLINE_INSTRUCTIONS = 20_000

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 # Longer than who waits takes to look again.
-PAUSE_SECONDS = 0.0006
+PAUSE_SECONDS = 0.0004
 
 
 class Turns:
