@@ -4,13 +4,12 @@ With several processes each writes its own files in PROMETHEUS_MULTIPROC_DIR (se
 start), and any of them answers a scrape for all.
 """
 
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest, values
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
@@ -47,10 +46,6 @@ class Metrics:
 
     def __init__(self, shared_folder: Path | None = None) -> None:
         self._shared_folder = shared_folder
-        if shared_folder is not None:
-            # By default each count asks the system for it, in case the process has been forked since.
-            process_id = os.getpid()
-            values.ValueClass = values.MultiProcessValue(lambda: process_id)  # type: ignore[no-untyped-call]
         registry = self._registry = CollectorRegistry()
         counter = partial(Counter, registry=registry)
         timing = partial(Histogram, registry=registry, buckets=_LATENCY_BUCKETS)

@@ -1,13 +1,18 @@
 """Who writes into SQLite one transaction after the other lets another process have its turn."""
 
+import asyncio
+import sqlite3
 import subprocess
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
+from core.clients.sqlite import SQLiteDatabase
 from core.clients.sqlite_turns import PAUSE_SECONDS, Turns
+from tests.database.numbers import insert, numbers
 
 pytestmark = pytest.mark.sqlite_only
 
@@ -60,3 +65,21 @@ def test_who_waits_is_not_waited_for_any_more_once_it_has_its_turn(tmp_path: Pat
     assert seconds_until_the_next(busy) < PAUSE_SECONDS
     busy.close()
     patient.close()
+
+
+async def test_a_write_that_waits_is_seen_by_other_processes_until_it_has_its_turn(
+    database: SQLiteDatabase, path: Path
+) -> None:
+    turns = Turns(path.with_name(f"{path.name}-turns"))
+    await database.write(lambda connection: insert(connection, 1))
+    assert seconds_until_the_next(turns) < PAUSE_SECONDS
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        write = asyncio.create_task(database.write(lambda connection: insert(connection, 2)))
+        await asyncio.sleep(0.2)
+        assert seconds_until_the_next(turns) >= 0.9 * PAUSE_SECONDS
+        other.execute("ROLLBACK")
+        await write
+    assert seconds_until_the_next(turns) < PAUSE_SECONDS
+    assert await database.read(numbers) == [1, 2]
+    turns.close()
