@@ -19,13 +19,11 @@ from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.pool import NullPool
 
 from core.clients.database import Database, Prepared, Result, RowsAndTotal
-from core.clients.sqlite_turns import Turns
+from core.clients.sqlite_turns import LOOK_SECONDS, Turns
 from core.errors import DependencyUnavailable
 
 READERS = 4
 BUSY_TIMEOUT_SECONDS = 10
-# Between looks whether it is a writer's turn.
-LOOK_SECONDS = 0.0002
 # Of SQLite's virtual machine, at least this and at most twice as many: a page of history needs some 3,000, and 20,000
 # take about a quarter of a millisecond.
 INLINE_INSTRUCTIONS = 20_000

@@ -11,8 +11,10 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-# Longer than who waits takes to look again.
-PAUSE_SECONDS = 0.0004
+# Between looks whether it is a writer's turn.
+LOOK_SECONDS = 0.0002
+# Who waits looks again meanwhile.
+PAUSE_SECONDS = 2 * LOOK_SECONDS
 
 
 class Turns:
