@@ -1,17 +1,19 @@
 """What a prompt is found by: its folded text, and the grams of it that the index of the search keeps.
 
-A gram is up to four characters in a row: a text of up to four is in a prompt when its gram is, and of longer ones few
+A gram is up to six characters in a row: a text of up to six is in a prompt when its gram is, and of longer ones few
 prompts have all the grams and not the text. Each word, and its first one, two and three characters, are also kept
 behind a mark, so that words are found by how they begin.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from importlib import import_module
 
-LONGEST = 4
+LONGEST = 6
+# Lengths of grams that are collected together: most are long.
+PASSES = ((1, 2, 3), (4,), (5,), (6,))
 MOST_GRAMS = 12  # of one text that is sought; what more of them would tell apart, the texts themselves do
 LONGEST_START = 3  # of a word; longer starts are found among the words themselves
 LONGEST_WORD = 24  # what comes after that in a word is not kept
@@ -30,14 +32,15 @@ def mode_gram(mode: str) -> str:
     return _MODE + mode
 
 
-def grams_of(folded: str, mode: str) -> set[str]:
-    """All by which an image is found."""
-    grams = set(folded)
-    for length in range(2, LONGEST + 1):
+def grams_of(folded: str, mode: str, lengths: Collection[int]) -> set[str]:
+    """Those of one of the PASSES by which an image is found; words and the mode are in the first."""
+    grams: set[str] = set()
+    for length in lengths:
         grams.update(_in_a_row(folded, length))
-    for word in _WORDS.findall(folded):
-        grams.update(_WORD_START + word[:length] for length in (1, 2, LONGEST_START, LONGEST_WORD))
-    grams.add(mode_gram(mode))
+    if 1 in lengths:
+        for word in _WORDS.findall(folded):
+            grams.update(_WORD_START + word[:length] for length in (1, 2, LONGEST_START, LONGEST_WORD))
+        grams.add(mode_gram(mode))
     return grams
 
 

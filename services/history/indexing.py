@@ -6,13 +6,13 @@ Whoever dies in between leaves a segment whose state says how to go on. Meanwhil
 import asyncio
 from array import array
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator
 from functools import partial
 from itertools import islice
 
 from core.clients.database import Database
 from services.history import segments
-from services.history.grams import grams_of
+from services.history.grams import PASSES, grams_of
 from services.history.postings import pack
 from services.history.segments import SEGMENT_SLOTS, Segment
 
@@ -20,8 +20,41 @@ from services.history.segments import SEGMENT_SLOTS, Segment
 SEAL_AT = 1024
 FILL_BATCH = 1000  # rows that one transaction changes, in about 20 ms
 POSTINGS_BATCH = 1000
+# Held in memory while they are collected: some 250 bytes for each gram, and 2 for each slot in which one stands.
+MOST_GRAMS_HELD, MOST_SLOTS_HELD = 500_000, 20_000_000
+HASHES = 2**16  # of which shares of the grams are made
 # Segments below it are put together as soon as they make a whole one.
 SMALL = SEGMENT_SLOTS // 2
+
+
+class Collected:
+    """The grams of some texts with the slots that each stands in: those of these lengths, and of them one of so many
+    equal shares.
+    """
+
+    def __init__(self, lengths: Collection[int], share: int, shares: int, first_slot: int) -> None:
+        self._lengths = lengths
+        self._share = share
+        self._shares = shares
+        self._first_slot = first_slot
+        self._slots: dict[str, array[int]] = defaultdict(partial(array, "H"))
+        self._number = 0
+
+    def add(self, texts: Iterable[tuple[int, str, str]]) -> bool:
+        """False when that is too much to be held."""
+        for slot, folded, mode in texts:
+            grams: Collection[str] = grams_of(folded, mode, self._lengths)
+            if self._shares > 1:
+                grams = [gram for gram in grams if hash(gram) % HASHES * self._shares // HASHES == self._share]
+            for gram in grams:
+                self._slots[gram].append(slot - self._first_slot)
+            self._number += len(grams)
+            if len(self._slots) > MOST_GRAMS_HELD or self._number > MOST_SLOTS_HELD:
+                return False
+        return True
+
+    def packed(self) -> Iterator[tuple[str, bytes]]:
+        return ((gram, pack(slots)) for gram, slots in sorted(self._slots.items()))
 
 
 class SearchIndexer:
@@ -61,34 +94,70 @@ class SearchIndexer:
 
     async def _go_on(self, segment: Segment) -> None:
         """From wherever a segment stands to its end."""
-        if segment.state == "dissolving":
-            await self._dissolve(segment)
-        if segment.state == "filling":
-            while await self._database.write(partial(segments.fill, segment_id=segment.id, limit=FILL_BATCH)):
+        match segment.state:
+            case "dissolving":
+                await self._dissolve(segment)
+            case "filling":
+                while await self._database.write(partial(segments.fill, segment_id=segment.id, limit=FILL_BATCH)):
+                    pass
+                await self._collect(segment)
+            case "collecting":
+                await self._collect(segment)
+            case "sealed":
                 pass
-        if segment.state in ("filling", "building"):
-            await self._build(segment)
+            case _:  # what a version before has made, or is about to be collected anew
+                await self._rebuild(segment)
 
-    async def _build(self, segment: Segment) -> None:
-        collected: dict[str, array[int]] = defaultdict(partial(array, "H"))
+    async def _collect(self, segment: Segment) -> None:
+        for lengths in PASSES:
+            share, shares = 0, 1
+            while share < shares:
+                collected = Collected(lengths, share, shares, segment.slots.start)
+                if not await self._read_texts(segment, collected):
+                    share, shares = 2 * share, 2 * shares
+                elif await self._write_postings(segment, collected):
+                    share += 1
+                else:
+                    return
+        await self._database.write(partial(segments.seal, segment_id=segment.id))
+
+    async def _read_texts(self, segment: Segment, collected: Collected) -> bool:
+        """False when there is too much to be collected at once."""
         for slots in _batches(segment):
             texts = await self._database.read(partial(segments.texts, slots=slots))
-            await asyncio.to_thread(_collect, collected, texts, segment.slots.start)
-        packed = ((gram, pack(slots)) for gram, slots in sorted(collected.items()))
+            if not await asyncio.to_thread(collected.add, texts):
+                return False
+        return True
+
+    async def _write_postings(self, segment: Segment, collected: Collected) -> bool:
+        """False when nothing is collected for it any more."""
+        packed = collected.packed()
         while some := await asyncio.to_thread(lambda: list(islice(packed, POSTINGS_BATCH))):
             if not await self._database.write(partial(segments.write_postings, segment_id=segment.id, slots=some)):
-                return
-        await self._database.write(partial(segments.set_ready, segment_id=segment.id))
+                return False
+        return True
+
+    async def _rebuild(self, segment: Segment) -> None:
+        """Its images keep their slots."""
+        await self._database.write(partial(segments.begin_to_rebuild, segment_id=segment.id, state=segment.state))
+        await self._drop_postings(segment, "rebuilding")
+        await self._database.write(partial(segments.collect_anew, segment_id=segment.id))
+        await self._collect(segment)
 
     async def _dissolve(self, segment: Segment) -> None:
         """Its images are without slots again."""
         await self._database.write(partial(segments.begin_to_dissolve, segment_id=segment.id))
-        drop: Callable[..., bool] = partial(segments.drop_postings, segment_id=segment.id, limit=POSTINGS_BATCH)
-        while await self._database.write(drop):
-            pass
+        await self._drop_postings(segment, "dissolving")
         for slots in _batches(segment):
             await self._database.write(partial(segments.free_slots, slots=slots))
         await self._database.write(partial(segments.remove_segment, segment_id=segment.id))
+
+    async def _drop_postings(self, segment: Segment, state: segments.State) -> None:
+        drop: Callable[..., bool] = partial(
+            segments.drop_postings, segment_id=segment.id, state=state, limit=POSTINGS_BATCH
+        )
+        while await self._database.write(drop):
+            pass
 
 
 def _worn(ready: Iterable[Segment]) -> list[Segment]:
@@ -101,9 +170,3 @@ def _worn(ready: Iterable[Segment]) -> list[Segment]:
 def _batches(segment: Segment) -> list[range]:
     start = segment.slots.start
     return [range(first, first + FILL_BATCH) for first in range(start, start + SEGMENT_SLOTS, FILL_BATCH)]
-
-
-def _collect(collected: dict[str, "array[int]"], texts: Iterable[tuple[int, str, str]], first_slot: int) -> None:
-    for slot, folded, mode in texts:
-        for gram in grams_of(folded, mode):
-            collected[gram].append(slot - first_slot)

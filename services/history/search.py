@@ -6,16 +6,19 @@ from that, since grams mostly tell (docs/adr/0011).
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
+from typing import TYPE_CHECKING
 
 from sqlalchemy import Connection
 
 from services.history.candidates import AT_FIRST, CandidateIndex, Candidates
 from services.history.models import Wanted
-from services.history.postings import highest_first
 from services.history.search_rows import Hit, Rows
 from services.history.search_statements import Kind
 from services.history.segments import SEGMENT_SLOTS, Segment, segments_of
 from services.history.walks import MOST, by_duration, by_time
+
+if TYPE_CHECKING:
+    from pyroaring import BitMap
 
 FEWEST_COUNTED = 50
 # Slots in the trash; beyond it, it is not worth knowing which segments they are in.
@@ -63,11 +66,11 @@ class Search:
         whole = self._whole(rows) if self._index.may_be_sure(self._both) else []
         for some in (self._index.segments[:AT_FIRST], self._index.segments[AT_FIRST:]):
             if self._index.may_be_sure(self._both):
-                yield from (self._found(segment).sure.bit_count() for segment in some if segment in whole)
+                yield from (len(self._found(segment).sure) for segment in some if segment in whole)
                 others = [segment for segment in some if segment not in whole]
                 yield from map(rows.count_sure, self._slots(others, lambda segment: self._found(segment).sure))
-            for is_ready, these in ((True, unsure_rows), (False, rows)):
-                of = (segment for segment in some if (segment.state == "ready") == is_ready)
+            for is_sealed, these in ((True, unsure_rows), (False, rows)):
+                of = (segment for segment in some if (segment.state == "sealed") == is_sealed)
                 yield from map(these.count_checked, self._slots(of, lambda segment: self._found(segment).unsure))
 
     def _whole(self, rows: Rows) -> list[Segment]:
@@ -105,10 +108,10 @@ class Search:
     def _rows(self, kind: Kind) -> Rows:
         return Rows(self._connection, self._user_id, self._wanted, kind)
 
-    def _slots(self, of: Iterable[Segment], bits: Callable[[Segment], int]) -> Iterator[list[int]]:
+    def _slots(self, of: Iterable[Segment], which: Callable[[Segment], "BitMap"]) -> Iterator[list[int]]:
         """Some at a time: what is lacking and a tenth more, for those that are no hits; twice as many each time."""
         starts = ((segment, segment.slots.start) for segment in of)
-        slots = (start + slot for segment, start in starts for slot in highest_first(bits(segment)))
+        slots = (start + slot for segment, start in starts for slot in reversed(which(segment)))
         many = 0
         while some := list(islice(slots, many := min(MOST, max(2 * many, self._lacking * 11 // 10 + FEWEST_COUNTED)))):
             yield some

@@ -37,7 +37,7 @@ SEGMENT_SLOTS = 16_384
 # What is gone for good leaves its grams behind until it is more than this part of its segment: an eighth.
 REMOVED_PART = 8
 
-State = Literal["filling", "building", "ready", "dissolving"]
+State = Literal["filling", "collecting", "sealed", "rebuilding", "dissolving"]
 
 segments = Table(
     "search_segments",
@@ -95,7 +95,7 @@ def users_with_work(connection: Connection, seal_at: int) -> list[str]:
     seen = func.sum(shown_counts.c.shown)
     many = select(shown_counts.c.user_id).group_by(shown_counts.c.user_id).having(seen >= seal_at)
     worn = select(segments.c.user_id).where(
-        or_(segments.c.state != "ready", segments.c.removed * REMOVED_PART > segments.c.size)
+        or_(segments.c.state != "sealed", segments.c.removed * REMOVED_PART > segments.c.size)
     )
     return list(connection.execute(many.union(worn)).scalars())
 
@@ -147,7 +147,7 @@ def fill(connection: Connection, segment_id: int, limit: int) -> bool:
         _change(connection, segment_id, {**newest, **oldest})
     if len(rows) == limit and segment.size + len(rows) < SEGMENT_SLOTS:
         return True
-    _change(connection, segment_id, {"state": "building"})
+    _change(connection, segment_id, {"state": "collecting"})
     return False
 
 
@@ -159,16 +159,18 @@ def texts(connection: Connection, slots: range) -> list[tuple[int, str, str]]:
     return [(slot, fold(prompt) if folded is None else folded, mode) for slot, folded, prompt, mode in rows]
 
 
-def drop_postings(connection: Connection, segment_id: int, limit: int) -> bool:
-    """At most `limit` of a segment's. False when there were none."""
+def drop_postings(connection: Connection, segment_id: int, state: State, limit: int) -> bool:
+    """At most `limit` of a segment's that is in this state. False when there were none."""
+    if _locked(connection, segment_id, state) is None:
+        return False
     some = select(postings.c.gram).where(postings.c.segment_id == segment_id).limit(limit)
     gone = delete(postings).where(postings.c.segment_id == segment_id, postings.c.gram.in_(some))
     return connection.execute(gone).rowcount > 0
 
 
 def write_postings(connection: Connection, segment_id: int, slots: Sequence[tuple[str, bytes]]) -> bool:
-    """False when the segment is not being built any more. What another worker has written for the same slots stays."""
-    if _locked(connection, segment_id, "building") is None:
+    """False when nothing is collected for the segment any more. What another worker has written for it stays."""
+    if _locked(connection, segment_id, "collecting") is None:
         return False
     known = set(
         connection.execute(
@@ -183,10 +185,22 @@ def write_postings(connection: Connection, segment_id: int, slots: Sequence[tupl
     return True
 
 
-def set_ready(connection: Connection, segment_id: int) -> None:
+def seal(connection: Connection, segment_id: int) -> None:
     """Unless it is being dissolved meanwhile."""
-    if _locked(connection, segment_id, "building") is not None:
-        _change(connection, segment_id, {"state": "ready"})
+    if _locked(connection, segment_id, "collecting") is not None:
+        _change(connection, segment_id, {"state": "sealed"})
+
+
+def begin_to_rebuild(connection: Connection, segment_id: int, state: str) -> None:
+    """From a state on in which it is to be found."""
+    if _locked(connection, segment_id, state) is not None:
+        _change(connection, segment_id, {"state": "rebuilding"})
+
+
+def collect_anew(connection: Connection, segment_id: int) -> None:
+    """Once no postings are left."""
+    if _locked(connection, segment_id, "rebuilding") is not None:
+        _change(connection, segment_id, {"state": "collecting"})
 
 
 def begin_to_dissolve(connection: Connection, segment_id: int) -> None:
@@ -230,7 +244,7 @@ def _read(connection: Connection, which: ColumnElement[bool]) -> list[Segment]:
     return [Segment(*row) for row in connection.execute(select(segments).where(which)).all()]
 
 
-def _locked(connection: Connection, segment_id: int, state: State) -> Segment | None:
+def _locked(connection: Connection, segment_id: int, state: str) -> Segment | None:
     """Workers of several hosts may be at the same segment; each step looks at it anew."""
     there = and_(segments.c.id == segment_id, segments.c.state == state)
     row = connection.execute(select(segments).where(there).with_for_update()).one_or_none()

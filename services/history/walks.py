@@ -9,8 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
-from services.history.candidates import NONE, CandidateIndex, Candidates
-from services.history.postings import highest_first, lowest_first
+from services.history.candidates import CandidateIndex, Candidates
 from services.history.search_rows import GREATEST, SMALLEST, Hit, Key, Rows
 from services.history.search_statements import Kind
 from services.history.segments import SEGMENT_SLOTS, Segment
@@ -30,12 +29,11 @@ class _Tail:
 
 @dataclass
 class _Sealed:
-    """A segment. `left`: its candidates that are not read yet; None before the first."""
+    """A segment. `left`: its candidates that are not read yet, each with whether it is sure; None before the first."""
 
     bound: Key
     segment: Segment
-    candidates: Candidates = NONE
-    left: Iterator[int] | None = None
+    left: Iterator[tuple[int, bool]] | None = None
 
 
 def by_time(
@@ -104,19 +102,19 @@ class _Walk:
         """Candidates, by whether they are sure, and the segment that they do not take to its end."""
         slots: dict[bool, list[int]] = {True: [], False: []}
         for part in [part for part in self.parts if isinstance(part, _Sealed)]:
-            for slot in islice(self._left(part), many):
-                slots[part.candidates.is_sure(slot)].append(part.segment.slots.start + slot)
+            for slot, is_sure in islice(self._left(part), many):
+                slots[is_sure].append(part.segment.slots.start + slot)
                 many -= 1
             if not many:
                 return slots, part
             self.parts.remove(part)
         return slots, None
 
-    def _left(self, part: _Sealed) -> Iterator[int]:
+    def _left(self, part: _Sealed) -> Iterator[tuple[int, bool]]:
         if part.left is None:
-            part.candidates = self._index.of(part.segment, self._kind)
-            walk = lowest_first if self._ascending else highest_first
-            part.left = walk(part.candidates.sure | part.candidates.unsure)
+            sure, unsure = self._index.of(part.segment, self._kind)
+            both = sure | unsure
+            part.left = ((slot, slot in sure) for slot in (both if self._ascending else reversed(both)))
         return part.left
 
 
@@ -146,4 +144,4 @@ def _told(hit: Hit, candidates: Mapping[int, Candidates]) -> bool | None:
         return None
     segment_id, slot = divmod(hit.slot, SEGMENT_SLOTS)
     found = candidates.get(segment_id)
-    return None if found is None or found.unsure >> slot & 1 else found.is_sure(slot)
+    return None if found is None or slot in found.unsure else slot in found.sure

@@ -76,12 +76,12 @@ async def test_exact_hits_are_those_of_like_newest_first(
     library: tuple[RunningService, Guest, list[tuple[str, str]]], soak: bool
 ) -> None:
     service, guest, rows = library
-    assert databases.ask(service.data_dir, "SELECT count(*) FROM search_segments WHERE state = 'ready'") == [(2,)]
+    assert databases.ask(service.data_dir, "SELECT count(*) FROM search_segments WHERE state = 'sealed'") == [(2,)]
     chance = random.Random(3)
     sought = set()
     for _ in range(2000 if soak else 200):
         text = chance.choice(rows)[1]
-        length = chance.choice((1, 2, 3, 4, 6, 12))
+        length = chance.choice((1, 2, 3, 4, 5, 6, 7, 12))
         start = chance.randrange(max(1, len(text) - length + 1))
         sought.add(text[start : start + length])
     assert len(sought) > 120
@@ -259,7 +259,7 @@ async def test_what_is_gone_for_good_leaves_the_index(shelf: RunningService) -> 
     await guest.client.delete(f"/api/history/{first}", params={"final": "true"})
     await seal(shelf, 2)
     assert databases.ask(shelf.data_dir, "SELECT count(*) FROM search_postings WHERE gram = 'zeb'") == [(0,)]
-    assert databases.ask(shelf.data_dir, "SELECT size, state FROM search_segments") == [(2, "ready")]
+    assert databases.ask(shelf.data_dir, "SELECT size, state FROM search_segments") == [(2, "sealed")]
     assert await listed(guest, search="cat") == [third, second]
 
 
@@ -275,7 +275,7 @@ async def test_small_segments_become_a_whole_one(shelf: RunningService, monkeypa
     assert sorted(await listed(guest, search="cat", limit=100)) == sorted(made)
 
 
-@pytest.mark.parametrize("steps", ["open", "filling", "building"])
+@pytest.mark.parametrize("steps", ["open", "filling", "collecting"])
 async def test_whoever_dies_while_sealing_hides_nothing(shelf: RunningService, steps: str) -> None:
     guest, database = await shelf.guest(), shelf.container.database
     made = await shelve(shelf, guest, *("a cat",) * 5)
@@ -289,7 +289,31 @@ async def test_whoever_dies_while_sealing_hides_nothing(shelf: RunningService, s
     late = await shelve(shelf, guest, "an older cat")
     await seal(shelf)
     assert sorted(await listed(guest, search="cat")) == sorted(made + late)
-    assert databases.ask(shelf.data_dir, "SELECT DISTINCT state FROM search_segments") == [("ready",)]
+    assert databases.ask(shelf.data_dir, "SELECT DISTINCT state FROM search_segments") == [("sealed",)]
+
+
+async def test_what_another_version_has_sealed_is_read_one_by_one_and_collected_anew(
+    shelf: RunningService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also when there is more than is held at once."""
+    guest = await shelf.guest()
+    made = await shelve(shelf, guest, *prompts(300, seed=5))
+    await seal(shelf, SEAL_AT)
+    everything = "SELECT segment_id, gram, slots FROM search_postings ORDER BY segment_id, gram"
+    postings = databases.ask(shelf.data_dir, everything)
+    slots = databases.ask(shelf.data_dir, "SELECT id, search_slot FROM images ORDER BY id")
+    assert len(postings) > 10_000
+    found = await listed(guest, search="in the", limit=100)
+    assert set(found) < set(made)
+    databases.change(shelf.data_dir, "UPDATE search_segments SET state = 'ready'")
+    databases.change(shelf.data_dir, "DELETE FROM search_postings WHERE gram <> 'in the'")
+    assert await listed(guest, search="in the", limit=100) == found
+    monkeypatch.setattr(indexing, "MOST_GRAMS_HELD", 1500)
+    monkeypatch.setattr(indexing, "MOST_SLOTS_HELD", 6000)
+    await seal(shelf, SEAL_AT)
+    assert databases.ask(shelf.data_dir, "SELECT state FROM search_segments") == [("sealed",)]
+    assert databases.ask(shelf.data_dir, everything) == postings
+    assert databases.ask(shelf.data_dir, "SELECT id, search_slot FROM images ORDER BY id") == slots
 
 
 @pytest.mark.sqlite_only
