@@ -39,9 +39,9 @@ class Import:
 def imports_of(path: Path) -> list[Import]:
     tree = ast.parse(path.read_text(encoding="utf-8"))
     top_level = set(tree.body)
-    for node in tree.body:
-        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
-            top_level |= set(node.body)
+    for block in tree.body:
+        if isinstance(block, ast.If) and ast.unparse(block.test) == "TYPE_CHECKING":
+            top_level |= set(block.body)
     file = path.relative_to(ROOT).as_posix()
     found = []
     for node in ast.walk(tree):
