@@ -1,27 +1,27 @@
-"""Which slots of a user's segments may hold hits of a search, by the grams that their images have."""
+"""Which slots of a user's images may hold hits of a search, by the grams that they have."""
 
 from collections import defaultdict
-from collections.abc import Collection, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Collection, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sqlalchemy import Connection
 
 from services.history.grams import WIDE, mode_gram
 from services.history.models import Wanted
 from services.history.postings import everything, nothing, unpack
-from services.history.search_statements import Kind, many, parts_for
-from services.history.segments import Segment
+from services.history.search_statements import GramStatements, Kind, many, parts_for
+from services.history.stretches import Stretch
 
 if TYPE_CHECKING:
     from pyroaring import BitMap
 
-# Segments that are read together at first, and how many times as many with each further step: what is frequent is found
-# in the first ones, what is rare needs all.
+# Stretches that are read together at first, and how many times as many with each further step: what is frequent is
+# found in the first ones, what is rare needs all.
 AT_FIRST, STEP = 6, 3
 
 
 class Candidates(NamedTuple):
-    """Slots of a segment: those whose grams tell that they hold hits, and those that have to be looked at."""
+    """Slots of a stretch: those whose grams tell that they hold hits, and those that have to be looked at."""
 
     sure: "BitMap"
     unsure: "BitMap"
@@ -32,19 +32,19 @@ class Candidates(NamedTuple):
 
 
 class CandidateIndex:
-    """Of one search. `segments`: in the order in which they will be asked for; some of them are read together."""
+    """Of one search. `stretches`: in the order in which they will be asked for; some of them are read together."""
 
-    def __init__(self, connection: Connection, wanted: Wanted, segments: Sequence[Segment]) -> None:
-        self.segments = segments
+    def __init__(self, connection: Connection, wanted: Wanted, stretches: Sequence[Stretch]) -> None:
+        self.stretches = stretches
         self._connection = connection
         self._parts = parts_for(connection)
         self._text = wanted.sought.text_grams()
         self._words = wanted.sought.word_grams() if wanted.sought.words else None
         self._modes = () if wanted.where.mode is None else (mode_gram(wanted.where.mode),)
-        self._unread = [segment.id for segment in segments if segment.state == "sealed"]
+        self._unread = [stretch for stretch in stretches if stretch.is_sealed]
         self._next = AT_FIRST
-        # By segment: those that have the text's grams, and those that have the words'.
-        self._read: dict[int, tuple[BitMap, BitMap]] = {}
+        # Those that have the text's grams, and those that have the words'.
+        self._read: dict[Stretch, tuple[BitMap, BitMap]] = {}
 
     def may_be_sure(self, kind: Kind) -> bool:
         """Whether grams may tell of any hit that it is one."""
@@ -55,12 +55,12 @@ class CandidateIndex:
         tells_of_words = self._words is not None and self._words.suffice
         return "exact" if kind == "any" and tells_of_words else kind
 
-    def of(self, segment: Segment, kind: Kind) -> Candidates:
-        if segment.state != "sealed":
-            return Candidates(nothing(), everything(segment.size))
-        while segment.id not in self._read:
+    def of(self, stretch: Stretch, kind: Kind) -> Candidates:
+        if not stretch.is_sealed:
+            return Candidates(nothing(), everything(stretch.size))
+        while stretch not in self._read:
             self._read_some()
-        text, words = self._read[segment.id]
+        text, words = self._read[stretch]
         if kind == "exact":
             return Candidates(text, nothing()) if self._text.suffice else Candidates(nothing(), text)
         if self._words is None or not self._words.suffice:
@@ -77,34 +77,41 @@ class CandidateIndex:
     def _read_some(self) -> None:
         some, self._unread = self._unread[: self._next], self._unread[self._next :]
         self._next *= STEP
+        for is_block in (False, True):
+            owners = {stretch.id: stretch for stretch in some if stretch.is_block == is_block}
+            if owners:
+                self._read_owners(owners, self._parts.grams_of_blocks if is_block else self._parts.grams_of_segments)
+
+    def _read_owners(self, owners: Mapping[int, Stretch], statements: GramStatements) -> None:
         words = () if self._words is None else self._words.whole
-        whole = self._whole(some, {*self._text.whole, *words, *self._modes})
-        begun = [] if self._words is None else [self._begun(some, start) for start in self._words.starts]
-        for segment_id in some:
-            there = whole[segment_id]
+        ids = many(self._connection, owners)
+        whole = self._whole(statements, ids, {*self._text.whole, *words, *self._modes})
+        begun = [] if self._words is None else [self._begun(statements, ids, start) for start in self._words.starts]
+        for owner, stretch in owners.items():
+            there = whole[owner]
             text = _common(*(there.get(gram) for gram in (*self._text.whole, *self._modes)))
             with_words = nothing()
             if self._words is not None:
                 with_words = _common(
-                    *(there.get(gram) for gram in (*words, *self._modes)), *(found.get(segment_id) for found in begun)
+                    *(there.get(gram) for gram in (*words, *self._modes)), *(found.get(owner) for found in begun)
                 )
-            self._read[segment_id] = text, with_words
+            self._read[stretch] = text, with_words
 
-    def _whole(self, segment_ids: Collection[int], grams: Collection[str]) -> dict[int, dict[str, "BitMap"]]:
-        """By segment and gram."""
-        values = {"segments": many(self._connection, segment_ids), "grams": many(self._connection, grams)}
+    def _whole(self, statements: GramStatements, ids: Any, grams: Collection[str]) -> dict[int, dict[str, "BitMap"]]:
+        """By owner and gram."""
         found: dict[int, dict[str, BitMap]] = defaultdict(dict)
-        for segment_id, gram, slots in self._connection.execute(self._parts.whole_grams, values).all():
-            found[segment_id][gram] = unpack(slots)
+        values = {"owners": ids, "grams": many(self._connection, grams)}
+        for owner, gram, slots in self._connection.execute(statements.whole, values).all():
+            found[owner][gram] = unpack(slots)
         return found
 
-    def _begun(self, segment_ids: Collection[int], start: str) -> dict[int, "BitMap"]:
-        """By segment: the slots that have any gram which begins so."""
+    def _begun(self, statements: GramStatements, ids: Any, start: str) -> dict[int, "BitMap"]:
+        """By owner: the slots that have any gram which begins so."""
         # Words are narrow, so this comes after all those that begin so; text is in the order of code points everywhere.
-        values = {"segments": many(self._connection, segment_ids), "start": start, "end": start + WIDE}
+        values = {"owners": ids, "start": start, "end": start + WIDE}
         found: dict[int, BitMap] = defaultdict(nothing)
-        for segment_id, slots in self._connection.execute(self._parts.begun_grams, values).all():
-            found[segment_id] |= unpack(slots)
+        for owner, slots in self._connection.execute(statements.begun, values).all():
+            found[owner] |= unpack(slots)
         return found
 
 

@@ -6,22 +6,22 @@ Whoever dies in between leaves a segment whose state says how to go on. Meanwhil
 import asyncio
 from array import array
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from functools import partial
 from itertools import islice
 
 from core.clients.database import Database
-from services.history import segments
+from services.history import blocks, segments
 from services.history.grams import PASSES, grams_of
 from services.history.postings import pack
-from services.history.segments import SEGMENT_SLOTS, Segment
+from services.history.segments import SEGMENT_SLOTS, Segment, are_worn
 
 # So many images without a slot are read in about a millisecond.
 SEAL_AT = 1024
 FILL_BATCH = 1000  # rows that one transaction changes, in about 20 ms
 POSTINGS_BATCH = 1000
-# Held in memory while they are collected: some 250 bytes for each gram, and 2 for each slot in which one stands.
-MOST_GRAMS_HELD, MOST_SLOTS_HELD = 500_000, 20_000_000
+# Held in memory while they are collected: some 250 bytes for each gram, and 4 for each slot in which one stands.
+MOST_GRAMS_HELD, MOST_SLOTS_HELD = 500_000, 10_000_000
 HASHES = 2**16  # of which shares of the grams are made
 # Segments below it are put together as soon as they make a whole one.
 SMALL = SEGMENT_SLOTS // 2
@@ -37,7 +37,7 @@ class Collected:
         self._share = share
         self._shares = shares
         self._first_slot = first_slot
-        self._slots: dict[str, array[int]] = defaultdict(partial(array, "H"))
+        self._slots: dict[str, array[int]] = defaultdict(partial(array, "I"))
         self._number = 0
 
     def add(self, texts: Iterable[tuple[int, str, str]]) -> bool:
@@ -84,6 +84,7 @@ class SearchIndexer:
                 await self._go_on(segment)
             for segment in _worn(await self._segments(user_id)):
                 await self._dissolve(segment)
+            await self._join(user_id)
             if not await self._database.read(partial(segments.tail_reaches, user_id=user_id, count=self._seal_at)):
                 return made
             await self._database.write(partial(segments.open_segment, user_id=user_id))
@@ -103,7 +104,10 @@ class SearchIndexer:
                 await self._collect(segment)
             case "collecting":
                 await self._collect(segment)
-            case "sealed":
+            case "joined":
+                await self._drop_postings(segment, "joined")
+                await self._database.write(partial(blocks.note_emptied, segment_id=segment.id))
+            case "sealed" | "emptied":
                 pass
             case _:  # what a version before has made, or is about to be collected anew
                 await self._rebuild(segment)
@@ -137,6 +141,31 @@ class SearchIndexer:
                 return False
         return True
 
+    async def _join(self, user_id: str) -> None:
+        """Go on with what is being joined, and begin with what may be."""
+        begun = blocks.blocks_of(await self._segments(user_id)).values()
+        for block in begun:
+            if all(segment.state == "sealed" for segment in block):
+                await self._join_block(block)
+        while run := blocks.to_be_joined(await self._segments(user_id), SMALL):
+            if not await self._database.write(partial(blocks.begin_to_join, run=run)):
+                return
+            await self._join_block(run)
+
+    async def _join_block(self, block: Sequence[Segment]) -> None:
+        ids = [segment.id for segment in block]
+        after: str | None = ""
+        while after is not None:
+            found = await self._database.read(
+                partial(blocks.next_to_join, segment_ids=ids, after=after, limit=POSTINGS_BATCH)
+            )
+            rows, after = await asyncio.to_thread(blocks.join_some, found), found.last
+            if not await self._database.write(partial(blocks.write_joined, block_id=ids[0], rows=rows)):
+                return
+        await self._database.write(partial(blocks.end_joining, block_id=ids[0]))
+        for segment in block:
+            await self._go_on(segment._replace(state="joined"))
+
     async def _rebuild(self, segment: Segment) -> None:
         """Its images keep their slots."""
         await self._database.write(partial(segments.begin_to_rebuild, segment_id=segment.id, state=segment.state))
@@ -146,8 +175,12 @@ class SearchIndexer:
 
     async def _dissolve(self, segment: Segment) -> None:
         """Its images are without slots again."""
-        await self._database.write(partial(segments.begin_to_dissolve, segment_id=segment.id))
+        await self._database.write(partial(segments.begin_to_dissolve, segment=segment))
         await self._drop_postings(segment, "dissolving")
+        if segment.block_id is not None:
+            drop: Callable[..., bool] = partial(blocks.drop_block_postings, segment=segment, limit=POSTINGS_BATCH)
+            while await self._database.write(drop):
+                pass
         for slots in _batches(segment):
             await self._database.write(partial(segments.free_slots, slots=slots))
         await self._database.write(partial(segments.remove_segment, segment_id=segment.id))
@@ -160,10 +193,13 @@ class SearchIndexer:
             pass
 
 
-def _worn(ready: Iterable[Segment]) -> list[Segment]:
-    """Segments of which much is gone, and small ones that together make a whole one."""
-    worn = [segment for segment in ready if segment.is_worn]
-    small = [segment for segment in ready if segment.size < SMALL and segment not in worn]
+def _worn(some: Sequence[Segment]) -> list[Segment]:
+    """Those of which much is gone, by themselves or with their block, and small ones that together make a whole one."""
+    joined = blocks.blocks_of(some)
+    alone = [segment for segment in some if segment.block_id is None]
+    worn = [segment for block in joined.values() if are_worn(block) for segment in block]
+    worn += [segment for segment in alone if are_worn([segment])]
+    small = [segment for segment in alone if segment.size < SMALL and segment not in worn]
     return worn + (small if sum(segment.size for segment in small) >= SEGMENT_SLOTS else [])
 
 

@@ -14,7 +14,8 @@ from services.history.candidates import AT_FIRST, CandidateIndex, Candidates
 from services.history.models import Wanted
 from services.history.search_rows import Hit, Rows
 from services.history.search_statements import Kind
-from services.history.segments import SEGMENT_SLOTS, Segment, segments_of
+from services.history.segments import SEGMENT_SLOTS, segments_of
+from services.history.stretches import Stretch, stretches_of
 from services.history.walks import MOST, by_duration, by_time
 
 if TYPE_CHECKING:
@@ -34,8 +35,8 @@ class Search:
         self._wanted = wanted
         self._lacking = 0  # of those that are counted
         self._both: Kind = "any" if wanted.sought.words else "exact"
-        sealed = [] if wanted.among_few else filter(self._may_have_some, segments_of(connection, user_id))
-        self._index = CandidateIndex(connection, wanted, sorted(sealed, key=self._place, reverse=not wanted.ascending))
+        there = [] if wanted.among_few else filter(self._may_have_some, stretches_of(segments_of(connection, user_id)))
+        self._index = CandidateIndex(connection, wanted, sorted(there, key=self._place, reverse=not wanted.ascending))
         self._tail = self._rows(self._both).small_tail()
 
     def hits(self) -> Iterator[Hit]:
@@ -59,39 +60,41 @@ class Search:
         return most - self._lacking
 
     def _counts(self) -> Iterator[int]:
-        """Of one part after the other, first of the segments that are read together at first."""
+        """Of one part after the other, first of the stretches that are read together at first."""
         rows = self._rows(self._both)
         yield rows.count_unsealed(self._lacking) if self._tail is None else len(self._tail["any"])
         unsure_rows = self._rows(self._index.unsure_kind(self._both))
         whole = self._whole(rows) if self._index.may_be_sure(self._both) else []
-        for some in (self._index.segments[:AT_FIRST], self._index.segments[AT_FIRST:]):
+        for some in (self._index.stretches[:AT_FIRST], self._index.stretches[AT_FIRST:]):
             if self._index.may_be_sure(self._both):
-                yield from (len(self._found(segment).sure) for segment in some if segment in whole)
-                others = [segment for segment in some if segment not in whole]
-                yield from map(rows.count_sure, self._slots(others, lambda segment: self._found(segment).sure))
+                yield from (len(self._found(stretch).sure) for stretch in some if stretch in whole)
+                others = [stretch for stretch in some if stretch not in whole]
+                yield from map(rows.count_sure, self._slots(others, lambda stretch: self._found(stretch).sure))
             for is_sealed, these in ((True, unsure_rows), (False, rows)):
-                of = (segment for segment in some if (segment.state == "sealed") == is_sealed)
-                yield from map(these.count_checked, self._slots(of, lambda segment: self._found(segment).unsure))
+                of = (stretch for stretch in some if stretch.is_sealed == is_sealed)
+                yield from map(these.count_checked, self._slots(of, lambda stretch: self._found(stretch).unsure))
 
-    def _whole(self, rows: Rows) -> list[Segment]:
-        """Segments of which each slot has an image that the filter lets through, were it not for its mode."""
+    def _whole(self, rows: Rows) -> list[Stretch]:
+        """Stretches of which each slot has an image that the filter lets through, were it not for its mode."""
         trashed = rows.trashed_slots(MOST_TRASHED)
         if len(trashed) == MOST_TRASHED:
             return []
         touched = {slot // SEGMENT_SLOTS for slot in trashed}
         return [
-            segment
-            for segment in self._index.segments
-            if not segment.removed and segment.id not in touched and self._fits_whole(segment)
+            stretch
+            for stretch in self._index.stretches
+            if not stretch.removed
+            and touched.isdisjoint(segment.id for segment in stretch.segments)
+            and self._fits_whole(stretch)
         ]
 
-    def _fits_whole(self, segment: Segment) -> bool:
+    def _fits_whole(self, stretch: Stretch) -> bool:
         where = self._wanted.where
-        is_late_enough = where.date_from is None or segment.oldest_at >= where.date_from
-        return is_late_enough and (where.date_to is None or segment.newest_at < where.date_to)
+        is_late_enough = where.date_from is None or stretch.oldest_at >= where.date_from
+        return is_late_enough and (where.date_to is None or stretch.newest_at < where.date_to)
 
-    def _found(self, segment: Segment) -> Candidates:
-        return self._index.of(segment, self._both)
+    def _found(self, stretch: Stretch) -> Candidates:
+        return self._index.of(stretch, self._both)
 
     def _each(self) -> Iterator[Hit]:
         if self._wanted.by_duration:
@@ -108,19 +111,18 @@ class Search:
     def _rows(self, kind: Kind) -> Rows:
         return Rows(self._connection, self._user_id, self._wanted, kind)
 
-    def _slots(self, of: Iterable[Segment], which: Callable[[Segment], "BitMap"]) -> Iterator[list[int]]:
+    def _slots(self, of: Iterable[Stretch], which: Callable[[Stretch], "BitMap"]) -> Iterator[list[int]]:
         """Some at a time: what is lacking and a tenth more, for those that are no hits; twice as many each time."""
-        starts = ((segment, segment.slots.start) for segment in of)
-        slots = (start + slot for segment, start in starts for slot in reversed(which(segment)))
+        slots = (stretch.slot(within) for stretch in of for within in reversed(which(stretch)))
         many = 0
         while some := list(islice(slots, many := min(MOST, max(2 * many, self._lacking * 11 // 10 + FEWEST_COUNTED)))):
             yield some
 
-    def _may_have_some(self, segment: Segment) -> bool:
+    def _may_have_some(self, stretch: Stretch) -> bool:
         where = self._wanted.where
-        too_old = where.date_from is not None and segment.newest_at < where.date_from
-        too_new = where.date_to is not None and segment.oldest_at >= where.date_to
+        too_old = where.date_from is not None and stretch.newest_at < where.date_from
+        too_new = where.date_to is not None and stretch.oldest_at >= where.date_to
         return not (too_old or too_new)
 
-    def _place(self, segment: Segment) -> int:
-        return segment.oldest_at if self._wanted.ascending else segment.newest_at
+    def _place(self, stretch: Stretch) -> int:
+        return stretch.oldest_at if self._wanted.ascending else stretch.newest_at

@@ -54,10 +54,13 @@ class Rows:
         rows = self._all(self._statements.newest, _from(GREATEST, SMALL_TAIL))
         if len(rows) == SMALL_TAIL:
             return None
-        hits: dict[Kind, list[Hit]] = {"any": self._hits(rows), "exact": [], "words": []}
-        exact = {row.id for row in rows if self._kind == "exact" or self._sought.text in (row.folded or "")}
-        for hit in hits["any"]:
-            hits["exact" if hit.id in exact else "words"].append(hit)
+        hits: dict[Kind, list[Hit]] = {"any": [], "exact": [], "words": []}
+        for *found, folded in map(tuple, rows):
+            is_exact = self._kind == "exact" or self._sought.text in folded
+            if is_exact or self._sought.has_words(folded):
+                hit = Hit._make(found)
+                hits["any"].append(hit)
+                hits["exact" if is_exact else "words"].append(hit)
         return hits
 
     def unsealed(self, bound: Key, limit: int, *, ascending: bool) -> tuple[list[Hit], Key | None]:

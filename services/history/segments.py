@@ -4,7 +4,7 @@ A segment has up to SEGMENT_SLOTS slots, numbered from its oldest image to its n
 has none is read by the search itself, and so is a segment that is not ready: no image waits to be found.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 from sqlalchemy import (
@@ -37,7 +37,7 @@ SEGMENT_SLOTS = 16_384
 # What is gone for good leaves its grams behind until it is more than this part of its segment: an eighth.
 REMOVED_PART = 8
 
-State = Literal["filling", "collecting", "sealed", "rebuilding", "dissolving"]
+State = Literal["filling", "collecting", "sealed", "joined", "emptied", "rebuilding", "dissolving"]
 
 segments = Table(
     "search_segments",
@@ -50,6 +50,8 @@ segments = Table(
     Column("oldest_at", BigInteger, nullable=False),
     Column("newest_at", BigInteger, nullable=False),
     Column("newest_id", String, nullable=False),
+    Column("block_id", Integer),
+    Column("place", Integer),
     sqlite_autoincrement=True,  # the slots of one that is gone are nobody's
 )
 Index("ix_search_segments_user_id", segments.c.user_id)
@@ -64,7 +66,7 @@ postings = Table(
 
 
 class Segment(NamedTuple):
-    """`removed`: of how many slots the image is gone for good."""
+    """`removed`: of how many slots the image is gone for good. `block_id`, `place`: where it is joined with others."""
 
     id: int
     user_id: str
@@ -74,16 +76,19 @@ class Segment(NamedTuple):
     oldest_at: Milliseconds
     newest_at: Milliseconds
     newest_id: str
-
-    @property
-    def is_worn(self) -> bool:
-        return self.removed * REMOVED_PART > self.size
+    block_id: int | None
+    place: int | None
 
     @property
     def slots(self) -> range:
         """Those that are taken; there may be up to SEGMENT_SLOTS."""
         first = self.id * SEGMENT_SLOTS
         return range(first, first + self.size)
+
+
+def are_worn(some: Collection[Segment]) -> bool:
+    """Segments that stand by themselves, or are a block."""
+    return sum(segment.removed for segment in some) * REMOVED_PART > sum(segment.size for segment in some)
 
 
 def segments_of(connection: Connection, user_id: str) -> list[Segment]:
@@ -94,10 +99,16 @@ def users_with_work(connection: Connection, seal_at: int) -> list[str]:
     """Whose images may be many enough to be sealed, or whose segments are not as they should be."""
     seen = func.sum(shown_counts.c.shown)
     many = select(shown_counts.c.user_id).group_by(shown_counts.c.user_id).having(seen >= seal_at)
-    worn = select(segments.c.user_id).where(
-        or_(segments.c.state != "sealed", segments.c.removed * REMOVED_PART > segments.c.size)
+    under_way = select(segments.c.user_id).where(
+        or_(
+            segments.c.state.not_in(("sealed", "emptied")),
+            and_(segments.c.state == "sealed", segments.c.block_id.is_not(None)),
+        )
     )
-    return list(connection.execute(many.union(worn)).scalars())
+    removed, size = func.sum(segments.c.removed), func.sum(segments.c.size)
+    blocks = (segments.c.user_id, func.coalesce(segments.c.block_id, segments.c.id))
+    worn = select(segments.c.user_id).group_by(*blocks).having(removed * REMOVED_PART > size)
+    return list(connection.execute(many.union(under_way, worn)).scalars())
 
 
 def tail_reaches(connection: Connection, user_id: str, count: int) -> bool:
@@ -203,15 +214,22 @@ def collect_anew(connection: Connection, segment_id: int) -> None:
         _change(connection, segment_id, {"state": "collecting"})
 
 
-def begin_to_dissolve(connection: Connection, segment_id: int) -> None:
-    """From now on nothing is written for it any more."""
-    _change(connection, segment_id, {"state": "dissolving"})
+def begin_to_dissolve(connection: Connection, segment: Segment) -> None:
+    """From now on nothing is written for it any more, nor for the block that it is in."""
+    of_block = segments.c.block_id == segment.block_id
+    which = segments.c.id == segment.id if segment.block_id is None else of_block
+    connection.execute(update(segments).where(which).values(state="dissolving"))
 
 
 def free_slots(connection: Connection, slots: range) -> None:
     """Their images are among those without a slot again."""
     there = and_(images.c.search_slot >= slots.start, images.c.search_slot < slots.stop)
     connection.execute(update(images).where(there).values(search_slot=None))
+
+
+def is_in_state(connection: Connection, segment_id: int, state: State) -> bool:
+    """And stays so until the transaction ends."""
+    return _locked(connection, segment_id, state) is not None
 
 
 def remove_segment(connection: Connection, segment_id: int) -> None:

@@ -1,6 +1,6 @@
 """The hits of a search in order: by time, or by how long the images took.
 
-For the order of time images come in parts: those without a slot as one, and each segment as one. A part is read in
+For the order of time images come in parts: those without a slot as one, and each stretch as one. A part is read in
 order, some hundred candidates at a time, and always the part that may have the next image; what nothing that is left
 can come before is handed out.
 """
@@ -12,7 +12,8 @@ from itertools import islice
 from services.history.candidates import CandidateIndex, Candidates
 from services.history.search_rows import GREATEST, SMALLEST, Hit, Key, Rows
 from services.history.search_statements import Kind
-from services.history.segments import SEGMENT_SLOTS, Segment
+from services.history.segments import SEGMENT_SLOTS
+from services.history.stretches import Stretch
 
 # Candidates that are looked at together: few at first, for a page.
 FEWEST, MOST = 120, 1200
@@ -29,10 +30,10 @@ class _Tail:
 
 @dataclass
 class _Sealed:
-    """A segment. `left`: its candidates that are not read yet, each with whether it is sure; None before the first."""
+    """A stretch. `left`: its candidates that are not read yet, each with whether it is sure; None before the first."""
 
     bound: Key
-    segment: Segment
+    stretch: Stretch
     left: Iterator[tuple[int, bool]] | None = None
 
 
@@ -58,7 +59,7 @@ class _Walk:
         self._kind: Kind = kind
         self._ascending = ascending
         self.parts: list[_Tail | _Sealed] = [_Tail(SMALLEST if ascending else GREATEST)] if has_tail else []
-        self.parts += map(self._part_of, index.segments)
+        self.parts += map(self._part_of, index.stretches)
 
     def read(self, many: int) -> list[Hit]:
         """Hits among the candidates that come next."""
@@ -77,8 +78,8 @@ class _Walk:
             split[hit[:2] <= bound if self._ascending else hit[:2] >= bound].append(hit)
         return split[True], split[False]
 
-    def _part_of(self, segment: Segment) -> _Sealed:
-        return _Sealed((segment.oldest_at, "") if self._ascending else (segment.newest_at + 1, ""), segment)
+    def _part_of(self, stretch: Stretch) -> _Sealed:
+        return _Sealed((stretch.oldest_at, "") if self._ascending else (stretch.newest_at + 1, ""), stretch)
 
     def _read_tail(self, part: _Tail, many: int) -> list[Hit]:
         hits, bound = self._rows.unsealed(part.bound, many, ascending=self._ascending)
@@ -89,21 +90,21 @@ class _Walk:
         return hits
 
     def _read_sealed(self, many: int) -> list[Hit]:
-        """Of the segments that come next."""
+        """Of the stretches that come next."""
         slots, unfinished = self._next_slots(many)
         hits = self._rows.sure(slots[True]) + self._rows.checked(slots[False])
         if unfinished is not None:
             # Its slots are in the order of time, so what is left in it comes after those of its images that were read.
-            keys = [hit[:2] for hit in hits if hit.slot in unfinished.segment.slots]
+            keys = [hit[:2] for hit in hits if hit.slot is not None and unfinished.stretch.has(hit.slot)]
             unfinished.bound = (max if self._ascending else min)([unfinished.bound, *keys])
         return hits
 
     def _next_slots(self, many: int) -> tuple[dict[bool, list[int]], _Sealed | None]:
-        """Candidates, by whether they are sure, and the segment that they do not take to its end."""
+        """Candidates, by whether they are sure, and the stretch that they do not take to its end."""
         slots: dict[bool, list[int]] = {True: [], False: []}
         for part in [part for part in self.parts if isinstance(part, _Sealed)]:
-            for slot, is_sure in islice(self._left(part), many):
-                slots[is_sure].append(part.segment.slots.start + slot)
+            for within, is_sure in islice(self._left(part), many):
+                slots[is_sure].append(part.stretch.slot(within))
                 many -= 1
             if not many:
                 return slots, part
@@ -112,9 +113,9 @@ class _Walk:
 
     def _left(self, part: _Sealed) -> Iterator[tuple[int, bool]]:
         if part.left is None:
-            sure, unsure = self._index.of(part.segment, self._kind)
+            sure, unsure = self._index.of(part.stretch, self._kind)
             both = sure | unsure
-            part.left = ((slot, slot in sure) for slot in (both if self._ascending else reversed(both)))
+            part.left = ((within, within in sure) for within in (both if self._ascending else reversed(both)))
         return part.left
 
 
@@ -122,11 +123,16 @@ def by_duration(
     rows: Rows, index: CandidateIndex, kind: Kind, tail: Sequence[Hit] | None, *, slowest: bool
 ) -> Iterator[Hit]:
     """Of those that took equally long the newest first. `tail` as above."""
-    candidates = {segment.id: index.of(segment, kind) for segment in index.segments}
-    if sum(found.number for found in candidates.values()) <= MOST_SORTED:
+    found = {stretch: index.of(stretch, kind) for stretch in index.stretches}
+    if sum(candidates.number for candidates in found.values()) <= MOST_SORTED:
         hits = list(by_time(rows, index, kind, tail, ascending=False))
         yield from sorted(hits, key=lambda hit: hit.duration, reverse=slowest)
         return
+    candidates = {
+        segment.id: (place * SEGMENT_SLOTS, of_stretch)
+        for stretch, of_stretch in found.items()
+        for place, segment in enumerate(stretch.segments)
+    }
     after: Hit | None = None
     many = FEWEST
     while some := rows.next_by_duration(after, many, ascending=not slowest):
@@ -138,10 +144,10 @@ def by_duration(
         many = min(2 * many, MOST)
 
 
-def _told(hit: Hit, candidates: Mapping[int, Candidates]) -> bool | None:
+def _told(hit: Hit, candidates: Mapping[int, tuple[int, Candidates]]) -> bool | None:
     """Whether grams tell that it is a hit; None when its prompt has to be looked at."""
     if hit.slot is None:
         return None
     segment_id, slot = divmod(hit.slot, SEGMENT_SLOTS)
-    found = candidates.get(segment_id)
-    return None if found is None or slot in found.unsure else slot in found.sure
+    start, found = candidates.get(segment_id, (0, None))
+    return None if found is None or start + slot in found.unsure else start + slot in found.sure

@@ -21,6 +21,7 @@ from core.errors import DependencyUnavailable
 from migrations.upgrade import migration_config
 from services.accounts.service_key_rows import service_keys
 from services.accounts.users import admin_logins, milestones, users
+from services.history.blocks import block_postings
 from services.history.segments import postings, segments
 from services.history.store import images, shown_counts
 from services.history.trash import clearances
@@ -44,6 +45,7 @@ TABLES = {
         shown_counts,
         segments,
         postings,
+        block_postings,
         charges,
         clearances,
         checks,

@@ -107,15 +107,17 @@ def without_request_id(response: httpx.Response) -> tuple[int, Any]:
     return response.status_code, body
 
 
-async def shelve(service: RunningService, guest: Guest, *texts: str, **values: Any) -> list[str]:
-    """Rows of images with these prompts, a second apart, the oldest first; answers their ids."""
+async def shelve(service: RunningService, guest: Guest, *texts: str, start: int = 0, **values: Any) -> list[str]:
+    """Rows of images with these prompts, a second apart from the second `start` on, the oldest first; answers their
+    ids.
+    """
     template = Image(
         id="", user_id=guest.id, folder_id="f", key="", mode="basic", prompt="", aspect_ratio="1:1", resolution="1K",
         provider="demo", model="demo", duration=1.0, created_at=0, width=1, height=1, size=1, mime_type="image/png",
         call_id="c",
     )  # fmt: skip
     made = []
-    for number, prompt in enumerate(texts):
+    for number, prompt in enumerate(texts, start):
         own = {"id": new_id("img"), "key": new_id("key"), "created_at": 1_760_000_000_000 + number * 1000}
         made.append(replace(template, **{**own, "prompt": prompt, "duration": number * 7 % 50 + 1.0, **values}))
     rows = [dict(vars(image)) for image in made]

@@ -10,7 +10,7 @@ from sqlalchemy import Connection
 
 from benchmarks.search_corpus import prompts
 from core.text import fold
-from services.history import indexing, search_rows, segments, walks
+from services.history import blocks, indexing, search_rows, segments, walks
 from services.history.entries import search_page
 from services.history.grams import Sought
 from services.history.models import EntryPage, HistoryFilter, Sort, Wanted
@@ -20,6 +20,11 @@ from tests.support.databases import databases
 from tests.support.service import Guest, RunningService
 
 SEAL_AT = 100
+
+
+def _join_two(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(blocks, "BLOCK_SEGMENTS", 2)
+    monkeypatch.setattr(indexing, "SMALL", 10)
 
 
 async def search(
@@ -51,20 +56,27 @@ async def found(guest: Guest, text: str, **query: Any) -> list[tuple[str, str]]:
     return [(item["id"], item["match"]) for item in body["items"]]
 
 
-@pytest.fixture
-async def library(shelf: RunningService) -> tuple[RunningService, Guest, list[tuple[str, str]]]:
-    """Three thousand images, some in segments whose times overlap, the last ones in none. Ids and folded prompts,
-    newest first; somebody else has the same prompts.
+@pytest.fixture(params=["alone", "joined"])
+async def library(
+    shelf: RunningService, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> tuple[RunningService, Guest, list[tuple[str, str]]]:
+    """Three thousand images, most in segments, the last ones in none. Ids and folded prompts, newest first; somebody
+    else has the same prompts. The segments' times overlap, or else most segments are joined.
     """
     guest, other = await shelf.guest(), await shelf.guest()
     texts = list(prompts(3000, seed=7))
+    portions = [(texts[start::3], 0) for start in range(3)]
+    if request.param == "joined":
+        _join_two(monkeypatch)
+        portions = [(texts[start : start + 500], start) for start in range(0, 3000, 500)]
     ids: dict[str, str] = {}
-    for start in (0, 1, 2):
-        some = texts[start::3]
-        made = await shelve(shelf, guest, *some)
+    for number, (some, start) in enumerate(portions, 1):
+        made = await shelve(shelf, guest, *some, start=start)
         ids |= dict(zip(made, some, strict=True))
-        if start < 2:
+        if number < len(portions):
             await seal(shelf, SEAL_AT)
+    states = databases.ask(shelf.data_dir, "SELECT state, count(*) FROM search_segments GROUP BY state ORDER BY state")
+    assert states == ([("sealed", 2)] if request.param == "alone" else [("emptied", 4), ("sealed", 1)])
     await shelve(shelf, other, *texts[:500])
     rows = databases.ask(shelf.data_dir, f"SELECT id, created_at FROM images WHERE user_id = '{guest.id}'")
     ordered = sorted(rows, key=lambda row: (row[1], row[0]), reverse=True)
@@ -76,7 +88,6 @@ async def test_exact_hits_are_those_of_like_newest_first(
     library: tuple[RunningService, Guest, list[tuple[str, str]]], soak: bool
 ) -> None:
     service, guest, rows = library
-    assert databases.ask(service.data_dir, "SELECT count(*) FROM search_segments WHERE state = 'sealed'") == [(2,)]
     chance = random.Random(3)
     sought = set()
     for _ in range(2000 if soak else 200):
@@ -314,6 +325,91 @@ async def test_what_another_version_has_sealed_is_read_one_by_one_and_collected_
     assert databases.ask(shelf.data_dir, "SELECT state FROM search_segments") == [("sealed",)]
     assert databases.ask(shelf.data_dir, everything) == postings
     assert databases.ask(shelf.data_dir, "SELECT id, search_slot FROM images ORDER BY id") == slots
+
+
+@pytest.mark.parametrize("steps", ["begun", "half written", "ended"])
+async def test_whoever_dies_while_joining_hides_nothing(
+    shelf: RunningService, monkeypatch: pytest.MonkeyPatch, steps: str
+) -> None:
+    guest, database = await shelf.guest(), shelf.container.database
+    made = []
+    for start in (0, 50):
+        made += await shelve(shelf, guest, *("a cat", "a dog") * 25, start=start)
+        await seal(shelf, 50)
+    run = await database.read(lambda connection: segments.segments_of(connection, guest.id))
+    cats = made[::2][::-1]
+    _join_two(monkeypatch)
+    assert await database.write(lambda connection: blocks.begin_to_join(connection, run))
+    ids = [segment.id for segment in run]
+    if steps != "begun":
+        limit = 5 if steps == "half written" else 1000
+        found = await database.read(lambda connection: blocks.next_to_join(connection, ids, "", limit))
+        assert (found.last is None) == (steps == "ended")
+        rows = blocks.join_some(found)
+        assert await database.write(lambda connection: blocks.write_joined(connection, ids[0], rows))
+    if steps == "ended":
+        await database.write(lambda connection: blocks.end_joining(connection, ids[0]))
+    assert await listed(guest, search="a cat", limit=100) == cats
+    await seal(shelf, 50)
+    states = databases.ask(shelf.data_dir, "SELECT state, block_id, place FROM search_segments ORDER BY id")
+    assert states == [("emptied", ids[0], 0), ("emptied", ids[0], 1)]
+    assert databases.ask(shelf.data_dir, "SELECT count(*) FROM search_postings") == [(0,)]
+    assert databases.ask(shelf.data_dir, "SELECT count(*) FROM search_block_postings WHERE gram = 'a cat'") == [(1,)]
+    assert await listed(guest, search="a cat", limit=100) == cats
+
+
+async def test_a_block_of_which_much_is_gone_is_dissolved(
+    shelf: RunningService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _join_two(monkeypatch)
+    guest, made = await shelf.guest(), []
+    for start in (0, 20):
+        made += await shelve(shelf, guest, "zebra", *("a cat",) * 19, start=start)
+        await seal(shelf, 20)
+    assert databases.ask(shelf.data_dir, "SELECT DISTINCT state FROM search_segments") == [("emptied",)]
+    zebras = "SELECT count(*) FROM search_block_postings WHERE gram = 'zebra'"
+    for gone in made[:5]:
+        await guest.client.delete(f"/api/history/{gone}", params={"final": "true"})
+        await seal(shelf, 20)
+        assert databases.ask(shelf.data_dir, zebras) == [(1,)]
+        assert len(await listed(guest, search="a cat", limit=100)) == (await guest.history(search="cat"))["total"]
+    await guest.client.delete(f"/api/history/{made[5]}", params={"final": "true"})
+    await seal(shelf, 20)
+    assert databases.ask(shelf.data_dir, "SELECT size, state FROM search_segments") == [(34, "sealed")]
+    assert databases.ask(shelf.data_dir, zebras) == [(0,)]
+    assert await listed(guest, search="e", limit=100) == [made[20]]
+    await shelf.container.search_index.forget(guest.id)
+    assert databases.ask(shelf.data_dir, "SELECT count(*) FROM search_postings") == [(0,)]
+
+
+async def test_whoever_dies_while_dissolving_a_block_hides_nothing(
+    shelf: RunningService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _join_two(monkeypatch)
+    guest, database = await shelf.guest(), shelf.container.database
+    made = []
+    for start in (0, 20):
+        made += await shelve(shelf, guest, *("a cat",) * 20, start=start)
+        await seal(shelf, 20)
+    first, _ = await database.read(lambda connection: segments.segments_of(connection, guest.id))
+    await database.write(lambda connection: segments.begin_to_dissolve(connection, first))
+    assert await database.write(lambda connection: blocks.drop_block_postings(connection, first, 1000))
+    assert await listed(guest, search="cat", limit=100) == made[::-1]
+    await seal(shelf, 20)
+    assert databases.ask(shelf.data_dir, "SELECT size, state FROM search_segments") == [(40, "sealed")]
+    assert await listed(guest, search="cat", limit=100) == made[::-1]
+
+
+async def test_whoever_goes_leaves_no_block(shelf: RunningService, monkeypatch: pytest.MonkeyPatch) -> None:
+    _join_two(monkeypatch)
+    guest = await shelf.guest()
+    for start in (0, 20):
+        await shelve(shelf, guest, *("a cat",) * 20, start=start)
+        await seal(shelf, 20)
+    assert databases.ask(shelf.data_dir, "SELECT count(*) > 0 FROM search_block_postings") in ([(1,)], [(True,)])
+    await shelf.container.search_index.forget(guest.id)
+    for table in ("search_segments", "search_postings", "search_block_postings"):
+        assert databases.ask(shelf.data_dir, f"SELECT count(*) FROM {table}") == [(0,)]
 
 
 @pytest.mark.sqlite_only
