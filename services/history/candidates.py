@@ -9,8 +9,8 @@ from sqlalchemy import Connection
 from services.history.grams import WIDE, mode_gram
 from services.history.models import Wanted
 from services.history.postings import everything, nothing, unpack
-from services.history.search_statements import GramStatements, Kind, many, parts_for
-from services.history.stretches import Stretch
+from services.history.search_statements import Kind, many, parts_for
+from services.history.stretches import Stretch, StretchKey
 
 if TYPE_CHECKING:
     from pyroaring import BitMap
@@ -77,41 +77,38 @@ class CandidateIndex:
     def _read_some(self) -> None:
         some, self._unread = self._unread[: self._next], self._unread[self._next :]
         self._next *= STEP
-        for is_block in (False, True):
-            owners = {stretch.id: stretch for stretch in some if stretch.is_block == is_block}
-            if owners:
-                self._read_owners(owners, self._parts.grams_of_blocks if is_block else self._parts.grams_of_segments)
-
-    def _read_owners(self, owners: Mapping[int, Stretch], statements: GramStatements) -> None:
         words = () if self._words is None else self._words.whole
-        ids = many(self._connection, owners)
-        whole = self._whole(statements, ids, {*self._text.whole, *words, *self._modes})
-        begun = [] if self._words is None else [self._begun(statements, ids, start) for start in self._words.starts]
-        for owner, stretch in owners.items():
-            there = whole[owner]
+        owners = {
+            "segments": many(self._connection, [stretch.id for stretch in some if not stretch.is_block]),
+            "blocks": many(self._connection, [stretch.id for stretch in some if stretch.is_block]),
+        }
+        whole = self._whole(owners, {*self._text.whole, *words, *self._modes})
+        begun = [] if self._words is None else [self._begun(owners, start) for start in self._words.starts]
+        for stretch in some:
+            there = whole[stretch.key]
             text = _common(*(there.get(gram) for gram in (*self._text.whole, *self._modes)))
             with_words = nothing()
             if self._words is not None:
                 with_words = _common(
-                    *(there.get(gram) for gram in (*words, *self._modes)), *(found.get(owner) for found in begun)
+                    *(there.get(gram) for gram in (*words, *self._modes)), *(found.get(stretch.key) for found in begun)
                 )
             self._read[stretch] = text, with_words
 
-    def _whole(self, statements: GramStatements, ids: Any, grams: Collection[str]) -> dict[int, dict[str, "BitMap"]]:
-        """By owner and gram."""
-        found: dict[int, dict[str, BitMap]] = defaultdict(dict)
-        values = {"owners": ids, "grams": many(self._connection, grams)}
-        for owner, gram, slots in self._connection.execute(statements.whole, values).all():
-            found[owner][gram] = unpack(slots)
+    def _whole(self, owners: Mapping[str, Any], grams: Collection[str]) -> dict[StretchKey, dict[str, "BitMap"]]:
+        """By stretch and gram."""
+        found: dict[StretchKey, dict[str, BitMap]] = defaultdict(dict)
+        values = {**owners, "grams": many(self._connection, grams)}
+        for kind, owner, gram, slots in self._connection.execute(self._parts.whole_grams, values).all():
+            found[kind, owner][gram] = unpack(slots)
         return found
 
-    def _begun(self, statements: GramStatements, ids: Any, start: str) -> dict[int, "BitMap"]:
-        """By owner: the slots that have any gram which begins so."""
+    def _begun(self, owners: Mapping[str, Any], start: str) -> dict[StretchKey, "BitMap"]:
+        """By stretch: the slots that have any gram which begins so."""
         # Words are narrow, so this comes after all those that begin so; text is in the order of code points everywhere.
-        values = {"owners": ids, "start": start, "end": start + WIDE}
-        found: dict[int, BitMap] = defaultdict(nothing)
-        for owner, slots in self._connection.execute(statements.begun, values).all():
-            found[owner] |= unpack(slots)
+        values = {**owners, "start": start, "end": start + WIDE}
+        found: dict[StretchKey, BitMap] = defaultdict(nothing)
+        for kind, owner, _gram, slots in self._connection.execute(self._parts.begun_grams, values).all():
+            found[kind, owner] |= unpack(slots)
         return found
 
 

@@ -120,6 +120,8 @@ class Sought:
 
 def _begins_one(word: str, folded: str) -> bool:
     """Whether a word of the folded text begins with this one."""
+    if folded.startswith(word) or f" {word}" in folded:  # by far the most, and told in a tenth of the time
+        return True
     return any(found == 0 or not _WORDS.match(folded[found - 1]) for found in _places(word, folded))
 
 

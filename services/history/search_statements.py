@@ -6,7 +6,7 @@ Building one anew takes SQLAlchemy longer than a database takes to run it, and a
 from collections.abc import Collection
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import orjson
 from sqlalchemy import (
@@ -14,7 +14,6 @@ from sqlalchemy import (
     ColumnElement,
     Connection,
     Select,
-    Table,
     and_,
     any_,
     bindparam,
@@ -23,6 +22,7 @@ from sqlalchemy import (
     literal_column,
     select,
     tuple_,
+    union_all,
 )
 
 from services.history.blocks import block_postings
@@ -68,32 +68,25 @@ def _among(column: ColumnElement[Any], name: str, *, on_postgresql: bool) -> Col
     return column.in_(select(func.json_each(bindparam(name)).table_valued("value").c.value))
 
 
-class GramStatements(NamedTuple):
-    """Of some `owners`, segments or blocks: the slots of some `grams`, and those of grams from `start` to `end`."""
-
-    whole: Select[Any]
-    begun: Select[Any]
-
-
 class Parts:
     """What does not depend on what is searched for."""
 
     def __init__(self, *, on_postgresql: bool) -> None:
         self._on_postgresql = on_postgresql
-        self.grams_of_segments = self._grams(postings, postings.c.segment_id)
-        self.grams_of_blocks = self._grams(block_postings, block_postings.c.block_id)
+        kept = (postings, postings.c.segment_id, "segments"), (block_postings, block_postings.c.block_id, "blocks")
+        whole, begun = [], []
+        for table, owner, owners in kept:
+            there = select(literal_column(f"'{owners}'"), owner, table.c.gram, table.c.slots)
+            there = there.where(self._among(owner, owners))
+            whole.append(there.where(self._among(table.c.gram, "grams")))
+            begun.append(there.where(table.c.gram >= bindparam("start"), table.c.gram < bindparam("end")))
+        # Of some `segments` and `blocks`: the slots of some `grams`, and those of grams from `start` to `end`.
+        self.whole_grams = union_all(*whole)
+        self.begun_grams = union_all(*begun)
         trashed = select(images.c.search_slot).where(_MINE, hidden, images.c.search_slot.is_not(None))
         self.trashed_slots = trashed.limit(bindparam("limit"))
         listed = select(*(images.c[name] for name in ListedImage._fields))
         self.listed = listed.where(self._among(images.c.id, "ids"))
-
-    def _grams(self, kept: Table, owner: ColumnElement[int]) -> GramStatements:
-        of_these, gram = self._among(owner, "owners"), kept.c.gram
-        begun = gram >= bindparam("start"), gram < bindparam("end")
-        return GramStatements(
-            whole=select(owner, gram, kept.c.slots).where(of_these, self._among(gram, "grams")),
-            begun=select(owner, kept.c.slots).where(of_these, *begun),
-        )
 
     def _among(self, column: ColumnElement[Any], name: str) -> ColumnElement[bool]:
         return _among(column, name, on_postgresql=self._on_postgresql)

@@ -2,10 +2,14 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from core.clock import Milliseconds
 from services.history.blocks import blocks_of, is_whole
 from services.history.segments import SEGMENT_SLOTS, Segment
+
+# Where its postings are, and whose they are there.
+StretchKey = tuple[str, int]
 
 
 @dataclass(frozen=True, eq=False)
@@ -19,6 +23,10 @@ class Stretch:
     is_block: bool
     is_sealed: bool
     segments: Sequence[Segment]
+
+    @property
+    def key(self) -> StretchKey:
+        return ("blocks" if self.is_block else "segments", self.id)
 
     @property
     def size(self) -> int:
@@ -42,7 +50,11 @@ class Stretch:
         return self.segments[place].slots.start + slot
 
     def has(self, slot: int) -> bool:
-        return any(slot in segment.slots for segment in self.segments)
+        return slot // SEGMENT_SLOTS in self._segment_ids
+
+    @cached_property
+    def _segment_ids(self) -> frozenset[int]:
+        return frozenset(segment.id for segment in self.segments)
 
 
 def stretches_of(segments: Iterable[Segment]) -> list[Stretch]:

@@ -1,7 +1,7 @@
 """The hits of a search in order: by time, or by how long the images took.
 
 For the order of time images come in parts: those without a slot as one, and each stretch as one. A part is read in
-order, some hundred candidates at a time, and always the part that may have the next image; what nothing that is left
+order, some dozens of candidates at first, and always the part that may have the next image; what nothing that is left
 can come before is handed out.
 """
 
@@ -16,7 +16,7 @@ from services.history.segments import SEGMENT_SLOTS
 from services.history.stretches import Stretch
 
 # Candidates that are looked at together: few at first, for a page.
-FEWEST, MOST = 120, 1200
+FEWEST, MOST = 48, 1200
 # Up to so many are read and put in order; of more, the index of durations soon comes to enough.
 MOST_SORTED = 4000
 
