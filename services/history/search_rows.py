@@ -80,10 +80,16 @@ class Rows:
         return [Hit._make(row) for row in self._all(self._statements.present, self._in(slots))] if slots else []
 
     def count_unsealed(self, most: int) -> int:
-        statements, first = self._statements, _from(GREATEST, most)
         if self._kind == "exact":
-            return self._number(statements.count_newest, first)
-        return len(self._hits(self._all(statements.newest, first)))
+            return self._number(self._statements.count_newest, _from(GREATEST, most))
+        count, bound = 0, GREATEST
+        while count < most:
+            hits, further = self.unsealed(bound, most, ascending=False)
+            count += len(hits)
+            if further is None:
+                break
+            bound = further
+        return count
 
     def count_checked(self, slots: Sequence[int]) -> int:
         if not slots:

@@ -10,7 +10,7 @@ from sqlalchemy import Connection
 
 from benchmarks.search_corpus import prompts
 from core.text import fold
-from services.history import blocks, indexing, search_rows, segments, walks
+from services.history import blocks, entries, indexing, search_rows, segments, walks
 from services.history.entries import search_page
 from services.history.grams import Sought
 from services.history.models import EntryPage, HistoryFilter, Sort, Wanted
@@ -234,6 +234,21 @@ async def test_pages_of_many_hits_and_a_total_that_stops_at_a_thousand(shelf: Ru
     assert (past["items"], past["has_more"]) == ([], False)
     some = await guest.history(search="cat 99", limit=2)
     assert (some["total"], some["total_is_capped"], some["has_more"]) == (11, False, True)
+
+
+@pytest.mark.parametrize("sealed", [False, True])
+async def test_a_total_counts_past_what_only_looks_like_a_hit(
+    shelf: RunningService, monkeypatch: pytest.MonkeyPatch, sealed: bool
+) -> None:
+    """A word within another is none, which the database can't tell: here of many images that are not read at once."""
+    monkeypatch.setattr(search_rows, "SMALL_TAIL", 5)
+    monkeypatch.setattr(entries, "COUNTED", 20)
+    guest = await shelf.guest()
+    made = await shelve(shelf, guest, *("a cat to dig for",) * 15, *("education, digital",) * 50)
+    if sealed:
+        await seal(shelf)
+    page = await search(shelf, guest, "dig cat", limit=10)
+    assert (ids(page), page.total, page.total_is_capped) == (made[5:15][::-1], 15, False)
 
 
 async def test_an_index_follows_what_becomes_of_images(shelf: RunningService) -> None:
