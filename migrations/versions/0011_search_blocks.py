@@ -1,6 +1,7 @@
 """Blocks of the search's index.
 
 A process of the version before reads the segments of a block one by one: it knows neither their state nor the table.
+It may dissolve one of them; its block is dissolved after it, and a block's postings go with its first segment.
 
 Revision ID: 0011
 Revises: 0010
@@ -24,6 +25,9 @@ def upgrade() -> None:
         sa.Column("gram", sa.String, nullable=False),
         sa.Column("slots", sa.LargeBinary, nullable=False),
         sa.PrimaryKeyConstraint("block_id", "gram", name="pk_search_block_postings"),
+        sa.ForeignKeyConstraint(
+            ["block_id"], ["search_segments.id"], ondelete="CASCADE", name="fk_search_block_postings_block_id"
+        ),
         sqlite_with_rowid=False,
     )
 

@@ -11,6 +11,7 @@ from typing import NamedTuple
 from sqlalchemy import (
     Column,
     Connection,
+    ForeignKey,
     Integer,
     LargeBinary,
     String,
@@ -31,7 +32,8 @@ BLOCK_SEGMENTS = 8
 block_postings = Table(
     "search_block_postings",
     metadata,
-    Column("block_id", Integer, primary_key=True),
+    # Of its first segment. Postings go with it: a version before removes segments and knows no blocks.
+    Column("block_id", Integer, ForeignKey(segments.c.id, ondelete="CASCADE"), primary_key=True),
     Column("gram", String, primary_key=True),
     Column("slots", LargeBinary, nullable=False),
     sqlite_with_rowid=False,
@@ -47,12 +49,12 @@ class ToJoin(NamedTuple):
     last: str | None
 
 
-def to_be_joined(ready: Iterable[Segment], smallest: int) -> list[Segment]:
-    """Segments of at least this size that make a block: each later than the one before it. Empty when there are too
-    few.
+def to_be_joined(some: Iterable[Segment], smallest: int) -> list[Segment]:
+    """Segments of at least this size that make a block: each later than the one before it, not only by its ids. Empty
+    when there are too few.
     """
     run: list[Segment] = []
-    for segment in sorted(ready, key=lambda segment: segment.oldest_at):
+    for segment in sorted(some, key=lambda segment: segment.oldest_at):
         if segment.state != "sealed" or segment.block_id is not None or segment.size < smallest or are_worn([segment]):
             continue
         if run and segment.oldest_at <= run[-1].newest_at:
@@ -77,7 +79,8 @@ def begin_to_join(connection: Connection, run: Sequence[Segment]) -> bool:
     take_turn(connection, f"search:{run[0].user_id}")
     ids = [segment.id for segment in run]
     unjoined = segments.c.id.in_(ids) & (segments.c.state == "sealed") & segments.c.block_id.is_(None)
-    if len(connection.execute(select(segments.c.id).where(unjoined).with_for_update()).all()) < len(ids):
+    locked = select(segments.c.id).where(unjoined).order_by(segments.c.id).with_for_update()
+    if len(connection.execute(locked).all()) < len(ids):
         return False
     places = [{"segment": segment_id, "place": place, "block": ids[0]} for place, segment_id in enumerate(ids)]
     connection.execute(_GIVE_PLACE, places)
@@ -127,11 +130,13 @@ def note_emptied(connection: Connection, segment_id: int) -> None:
     connection.execute(emptied.values(state="emptied"))
 
 
-def drop_block_postings(connection: Connection, segment: Segment, limit: int) -> bool:
-    """At most `limit` of those of a segment's block, which is being dissolved. False when there were none."""
-    if not is_in_state(connection, segment.id, "dissolving"):
+def drop_block_postings(connection: Connection, block_id: int, segment_id: int, limit: int) -> bool:
+    """At most `limit` of those of the block of a segment that is being dissolved. False when there were none, or it is
+    not.
+    """
+    if not is_in_state(connection, segment_id, "dissolving"):
         return False
-    of_block = block_postings.c.block_id == segment.block_id
+    of_block = block_postings.c.block_id == block_id
     some = select(block_postings.c.gram).where(of_block).limit(limit)
     return connection.execute(delete(block_postings).where(of_block, block_postings.c.gram.in_(some))).rowcount > 0
 
@@ -155,5 +160,6 @@ _NEXT = (
 
 
 def _is_being_joined(connection: Connection, block_id: int) -> bool:
-    of_block = select(segments.c.state).where(segments.c.block_id == block_id).with_for_update()
-    return list(connection.execute(of_block).scalars()) == ["sealed"] * BLOCK_SEGMENTS
+    of_block = select(segments.c.state).where(segments.c.block_id == block_id)
+    states = connection.execute(of_block.order_by(segments.c.id).with_for_update()).scalars()
+    return list(states) == ["sealed"] * BLOCK_SEGMENTS

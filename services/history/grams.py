@@ -19,8 +19,9 @@ LONGEST_START = 3  # of a word; longer starts are found among the words themselv
 LONGEST_WORD = 24  # what comes after that in a word is not kept
 # The first character of CJK Radicals: Han, kana, Hangul and emoji all come after it, and none of them separates words.
 WIDE = "\u2e80"
-_WORD_START = "\2"
-_MODE = "\1"
+# Marks of grams that are no text: folding leaves no capital letters of ASCII.
+_WORD_START = "W"
+_MODE = "M"
 _NARROW_WORD = rf"[^\W_{WIDE}-\U0010ffff]"
 _WORDS = re.compile(f"{_NARROW_WORD}+")
 _HAN = "\u3400-\u9fff\U00020000-\U0003ffff"
@@ -95,9 +96,7 @@ class Sought:
         return tuple(sorted(self.words, key=len, reverse=True)[:4])
 
     def text_grams(self) -> Grams:
-        # A text may hold the very character that marks words.
-        suffice = len(self.text) <= LONGEST and _WORD_START not in self.text
-        return Grams(tuple(_some(_grams_within(self.text))), (), suffice)
+        return Grams(tuple(_some(_grams_within(self.text))), (), len(self.text) <= LONGEST)
 
     def word_grams(self) -> Grams:
         whole: list[str] = []

@@ -1,6 +1,7 @@
 """Keeping the index of the search: done by the worker, a short transaction at a time.
 
-Whoever dies in between leaves a segment whose state says how to go on. Meanwhile its images are read one by one.
+Whoever dies in between leaves a segment whose state says how to go on. Until it is sealed its images are read one by
+one.
 """
 
 import asyncio
@@ -54,7 +55,8 @@ class Collected:
         return True
 
     def packed(self) -> Iterator[tuple[str, bytes]]:
-        return ((gram, pack(slots)) for gram, slots in sorted(self._slots.items()))
+        for gram, slots in sorted(self._slots.items()):
+            yield gram, pack(slots)
 
 
 class SearchIndexer:
@@ -107,10 +109,10 @@ class SearchIndexer:
             case "joined":
                 await self._drop_postings(segment, "joined")
                 await self._database.write(partial(blocks.note_emptied, segment_id=segment.id))
-            case "sealed" | "emptied":
-                pass
-            case _:  # what a version before has made, or is about to be collected anew
+            case "rebuilding" | "ready" | "building":  # the last two are of a version before
                 await self._rebuild(segment)
+            case _:
+                pass
 
     async def _collect(self, segment: Segment) -> None:
         for lengths in PASSES:
@@ -160,8 +162,10 @@ class SearchIndexer:
                 partial(blocks.next_to_join, segment_ids=ids, after=after, limit=POSTINGS_BATCH)
             )
             rows, after = await asyncio.to_thread(blocks.join_some, found), found.last
-            if not await self._database.write(partial(blocks.write_joined, block_id=ids[0], rows=rows)):
-                return
+            for start in range(0, len(rows), POSTINGS_BATCH):
+                some = rows[start : start + POSTINGS_BATCH]
+                if not await self._database.write(partial(blocks.write_joined, block_id=ids[0], rows=some)):
+                    return
         await self._database.write(partial(blocks.end_joining, block_id=ids[0]))
         for segment in block:
             await self._go_on(segment._replace(state="joined"))
@@ -175,10 +179,12 @@ class SearchIndexer:
 
     async def _dissolve(self, segment: Segment) -> None:
         """Its images are without slots again."""
-        await self._database.write(partial(segments.begin_to_dissolve, segment=segment))
+        block_id = await self._database.write(partial(segments.begin_to_dissolve, segment=segment))
         await self._drop_postings(segment, "dissolving")
-        if segment.block_id is not None:
-            drop: Callable[..., bool] = partial(blocks.drop_block_postings, segment=segment, limit=POSTINGS_BATCH)
+        if block_id is not None:
+            drop: Callable[..., bool] = partial(
+                blocks.drop_block_postings, block_id=block_id, segment_id=segment.id, limit=POSTINGS_BATCH
+            )
             while await self._database.write(drop):
                 pass
         for slots in _batches(segment):
@@ -194,10 +200,13 @@ class SearchIndexer:
 
 
 def _worn(some: Sequence[Segment]) -> list[Segment]:
-    """Those of which much is gone, by themselves or with their block, and small ones that together make a whole one."""
+    """Those of which much is gone, by themselves or with their block, those of a block that lacks one, and small ones
+    that together make a whole one.
+    """
     joined = blocks.blocks_of(some)
     alone = [segment for segment in some if segment.block_id is None]
-    worn = [segment for block in joined.values() if are_worn(block) for segment in block]
+    broken = [block for block in joined.values() if are_worn(block) or len(block) < blocks.BLOCK_SEGMENTS]
+    worn = [segment for block in broken for segment in block]
     worn += [segment for segment in alone if are_worn([segment])]
     small = [segment for segment in alone if segment.size < SMALL and segment not in worn]
     return worn + (small if sum(segment.size for segment in small) >= SEGMENT_SLOTS else [])

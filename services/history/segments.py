@@ -171,7 +171,7 @@ def texts(connection: Connection, slots: range) -> list[tuple[int, str, str]]:
 
 
 def drop_postings(connection: Connection, segment_id: int, state: State, limit: int) -> bool:
-    """At most `limit` of a segment's that is in this state. False when there were none."""
+    """At most `limit` of a segment's that is in this state. False when there were none, or its state is another."""
     if _locked(connection, segment_id, state) is None:
         return False
     some = select(postings.c.gram).where(postings.c.segment_id == segment_id).limit(limit)
@@ -214,11 +214,15 @@ def collect_anew(connection: Connection, segment_id: int) -> None:
         _change(connection, segment_id, {"state": "collecting"})
 
 
-def begin_to_dissolve(connection: Connection, segment: Segment) -> None:
-    """From now on nothing is written for it any more, nor for the block that it is in."""
-    of_block = segments.c.block_id == segment.block_id
-    which = segments.c.id == segment.id if segment.block_id is None else of_block
+def begin_to_dissolve(connection: Connection, segment: Segment) -> int | None:
+    """From now on nothing is written for it any more, nor for the block that it is in by now, which is answered."""
+    take_turn(connection, f"search:{segment.user_id}")
+    block_id = connection.execute(select(segments.c.block_id).where(segments.c.id == segment.id)).scalar()
+    which = segments.c.id == segment.id if block_id is None else segments.c.block_id == block_id
+    # Locked in the order in which whoever removes images comes to them.
+    connection.execute(select(segments.c.id).where(which).order_by(segments.c.id).with_for_update())
     connection.execute(update(segments).where(which).values(state="dissolving"))
+    return block_id
 
 
 def free_slots(connection: Connection, slots: range) -> None:

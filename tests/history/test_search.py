@@ -3,6 +3,7 @@
 import random
 import re
 import unicodedata
+from array import array
 from typing import Any
 
 import pytest
@@ -211,6 +212,18 @@ async def test_operators_are_taken_literally(shelf: RunningService, sealed: bool
         assert (field["field"], field["reason"]) == ("search", reason)
 
 
+async def test_no_text_is_taken_for_what_marks_a_gram(shelf: RunningService) -> None:
+    guest = await shelf.guest()
+    marked = [f"{mark}{text}" for mark in ("\1", "\2", "W", "M", "w") for text in ("basic", "chat", "plain")]
+    await shelve(shelf, guest, "plain", *(f"zz{text}zz" for text in marked), *marked, "a chat")
+    await shelve(shelf, guest, "a chat", mode="chat")
+    asked: list[dict[str, str]] = [{"search": text} for text in [*marked, "zz"]]
+    asked += [{"search": text, "mode": "chat"} for text in [*marked, "zz"]]
+    before = [await found(guest, query.pop("search"), **query) for query in map(dict, asked)]
+    await seal(shelf)
+    assert [await found(guest, query.pop("search"), **query) for query in asked] == before
+
+
 async def test_what_an_earlier_version_has_written_is_folded_by_the_worker(shelf: RunningService) -> None:
     guest = await shelf.guest()
     (image_id,) = await shelve(shelf, guest, "Ａ Cat")
@@ -332,7 +345,8 @@ async def test_what_another_version_has_sealed_is_read_one_by_one_and_collected_
     found = await listed(guest, search="in the", limit=100)
     assert set(found) < set(made)
     databases.change(shelf.data_dir, "UPDATE search_segments SET state = 'ready'")
-    databases.change(shelf.data_dir, "DELETE FROM search_postings WHERE gram <> 'in the'")
+    wrong = b"l" + array("H", [0, 3]).tobytes()
+    databases.change(shelf.data_dir, "UPDATE search_postings SET slots = :wrong", wrong=wrong)
     assert await listed(guest, search="in the", limit=100) == found
     monkeypatch.setattr(indexing, "MOST_GRAMS_HELD", 1500)
     monkeypatch.setattr(indexing, "MOST_SLOTS_HELD", 6000)
@@ -408,11 +422,48 @@ async def test_whoever_dies_while_dissolving_a_block_hides_nothing(
         await seal(shelf, 20)
     first, _ = await database.read(lambda connection: segments.segments_of(connection, guest.id))
     await database.write(lambda connection: segments.begin_to_dissolve(connection, first))
-    assert await database.write(lambda connection: blocks.drop_block_postings(connection, first, 1000))
+    assert await database.write(lambda connection: blocks.drop_block_postings(connection, first.id, first.id, 1000))
     assert await listed(guest, search="cat", limit=100) == made[::-1]
     await seal(shelf, 20)
     assert databases.ask(shelf.data_dir, "SELECT size, state FROM search_segments") == [(40, "sealed")]
     assert await listed(guest, search="cat", limit=100) == made[::-1]
+
+
+async def test_a_block_that_another_version_has_broken_is_dissolved(
+    shelf: RunningService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That version knows segments alone: it takes a segment's slots back and removes it."""
+    _join_two(monkeypatch)
+    guest, database = await shelf.guest(), shelf.container.database
+    made = []
+    for start in (0, 20):
+        made += await shelve(shelf, guest, *("a cat",) * 20, start=start)
+        await seal(shelf, 20)
+    first, _ = await database.read(lambda connection: segments.segments_of(connection, guest.id))
+    await database.write(lambda connection: segments.free_slots(connection, first.slots))
+    await database.write(lambda connection: segments.remove_segment(connection, first.id))
+    assert await listed(guest, search="cat", limit=100) == made[::-1]
+    await seal(shelf, 20)
+    assert databases.ask(shelf.data_dir, "SELECT size, state, block_id FROM search_segments") == [(40, "sealed", None)]
+    assert databases.ask(shelf.data_dir, "SELECT count(*) FROM search_block_postings") == [(0,)]
+    assert await listed(guest, search="cat", limit=100) == made[::-1]
+
+
+async def test_what_is_joined_meanwhile_leaves_no_block_when_its_owner_goes(
+    shelf: RunningService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    guest, database, index = await shelf.guest(), shelf.container.database, shelf.container.search_index
+    for start in (0, 20):
+        await shelve(shelf, guest, *("a cat",) * 20, start=start)
+        await seal(shelf, 20)
+    stale = await database.read(lambda connection: segments.segments_of(connection, guest.id))
+    _join_two(monkeypatch)
+    await shelve(shelf, guest, *("a cat",) * 20, start=40)
+    await seal(shelf, 20)
+    assert databases.ask(shelf.data_dir, "SELECT count(*) FROM search_segments WHERE block_id IS NOT NULL") == [(2,)]
+    for segment in stale:
+        await index._dissolve(segment)
+    assert databases.ask(shelf.data_dir, "SELECT count(*) FROM search_block_postings") == [(0,)]
 
 
 async def test_whoever_goes_leaves_no_block(shelf: RunningService, monkeypatch: pytest.MonkeyPatch) -> None:
