@@ -28,6 +28,14 @@ def _join_two(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(indexing, "SMALL", 10)
 
 
+async def _cats_in_two_segments(shelf: RunningService, guest: Guest) -> list[str]:
+    made = []
+    for start in (0, 20):
+        made += await shelve(shelf, guest, *("a cat",) * 20, start=start)
+        await seal(shelf, 20)
+    return made
+
+
 async def search(
     service: RunningService, guest: Guest, text: str, limit: int = 5000, sort: Sort | None = None, **where: Any
 ) -> EntryPage:
@@ -416,10 +424,7 @@ async def test_whoever_dies_while_dissolving_a_block_hides_nothing(
 ) -> None:
     _join_two(monkeypatch)
     guest, database = await shelf.guest(), shelf.container.database
-    made = []
-    for start in (0, 20):
-        made += await shelve(shelf, guest, *("a cat",) * 20, start=start)
-        await seal(shelf, 20)
+    made = await _cats_in_two_segments(shelf, guest)
     first, _ = await database.read(lambda connection: segments.segments_of(connection, guest.id))
     await database.write(lambda connection: segments.begin_to_dissolve(connection, first))
     assert await database.write(lambda connection: blocks.drop_block_postings(connection, first.id, first.id, 1000))
@@ -435,10 +440,7 @@ async def test_a_block_that_another_version_has_broken_is_dissolved(
     """That version knows segments alone: it takes a segment's slots back and removes it."""
     _join_two(monkeypatch)
     guest, database = await shelf.guest(), shelf.container.database
-    made = []
-    for start in (0, 20):
-        made += await shelve(shelf, guest, *("a cat",) * 20, start=start)
-        await seal(shelf, 20)
+    made = await _cats_in_two_segments(shelf, guest)
     first, _ = await database.read(lambda connection: segments.segments_of(connection, guest.id))
     await database.write(lambda connection: segments.free_slots(connection, first.slots))
     await database.write(lambda connection: segments.remove_segment(connection, first.id))
@@ -453,9 +455,7 @@ async def test_what_is_joined_meanwhile_leaves_no_block_when_its_owner_goes(
     shelf: RunningService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     guest, database, index = await shelf.guest(), shelf.container.database, shelf.container.search_index
-    for start in (0, 20):
-        await shelve(shelf, guest, *("a cat",) * 20, start=start)
-        await seal(shelf, 20)
+    await _cats_in_two_segments(shelf, guest)
     stale = await database.read(lambda connection: segments.segments_of(connection, guest.id))
     _join_two(monkeypatch)
     await shelve(shelf, guest, *("a cat",) * 20, start=40)
@@ -469,9 +469,7 @@ async def test_what_is_joined_meanwhile_leaves_no_block_when_its_owner_goes(
 async def test_whoever_goes_leaves_no_block(shelf: RunningService, monkeypatch: pytest.MonkeyPatch) -> None:
     _join_two(monkeypatch)
     guest = await shelf.guest()
-    for start in (0, 20):
-        await shelve(shelf, guest, *("a cat",) * 20, start=start)
-        await seal(shelf, 20)
+    await _cats_in_two_segments(shelf, guest)
     assert databases.ask(shelf.data_dir, "SELECT count(*) > 0 FROM search_block_postings") in ([(1,)], [(True,)])
     await shelf.container.search_index.forget(guest.id)
     for table in ("search_segments", "search_postings", "search_block_postings"):
