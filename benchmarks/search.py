@@ -30,7 +30,8 @@ from services.history.entries import search_page
 from services.history.grams import Sought
 from services.history.indexing import SearchIndexer
 from services.history.models import EntryPage, HistoryFilter, Image, Wanted
-from services.history.store import PageStatements, images
+from services.history.pages import Pages
+from services.history.store import images
 from tests.support.postgresql import running_postgres
 
 STEPS = ("prepare", "check", "search", "pages")
@@ -206,19 +207,19 @@ class Bench:
         return same and p99 <= bar and (not ratios or min(ratios) >= TIMES)
 
     async def pages(self) -> bool:
-        statements = PageStatements(self._database)
+        pages = Pages(self._database)
         last = self._rows // PAGE
         good = True
         print("\n| page | p50 | p99 | bar |\n|---|---|---|---|")
-        for page, bar in ((1, 10), (100, 50), (10_000, 50), (last, None)):
-            offset = (min(page, last) - 1) * PAGE
-            statement, values = statements.page("all", EVERYTHING, "newest", PAGE, offset)
-            times = [await _milliseconds(partial(self._database.page, statement, values)) for _ in range(PAGES)]
-            total, _rows = await self._database.page(statement, values)
+        for number, bar in ((1, 10), (100, 50), (10_000, 50), (last, None)):
+            offset = (min(number, last) - 1) * PAGE
+            read = partial(pages.page, "all", EVERYTHING, "newest", PAGE, offset)
+            times = [await _milliseconds(read) for _ in range(PAGES)]
+            total = (await read()).total
             p99 = _percentile(times, 0.99)
             good &= total == self._rows and (bar is None or p99 <= bar)
             limit = "–" if bar is None else f"≤ {bar}"
-            print(f"| {page:,} | {_percentile(times, 0.5):.1f} | {p99:.1f} | {limit} |", flush=True)
+            print(f"| {number:,} | {_percentile(times, 0.5):.1f} | {p99:.1f} | {limit} |", flush=True)
         return good
 
 

@@ -13,7 +13,7 @@ from sqlalchemy import Connection
 from services.history.candidates import AT_FIRST, CandidateIndex, Candidates
 from services.history.models import Wanted
 from services.history.search_rows import Hit, Rows
-from services.history.search_statements import Kind
+from services.history.search_statements import MOST_TRASHED, Kind
 from services.history.segments import SEGMENT_SLOTS, segments_of
 from services.history.stretches import Stretch, stretches_of
 from services.history.walks import MOST, by_duration, by_time
@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from pyroaring import BitMap
 
 FEWEST_COUNTED = 50
-# Slots in the trash; beyond it, it is not worth knowing which segments they are in.
-MOST_TRASHED = 2000
 
 
 class Search:

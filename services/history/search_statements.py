@@ -33,6 +33,8 @@ from services.history.store import FILTERS, ORDERS, hidden, images, shown, unsea
 # Which images are hits: those with the text; those with its words alone; both.
 Kind = Literal["exact", "words", "any"]
 
+# Slots in the trash; beyond it, it is not worth knowing which segments they are in.
+MOST_TRASHED = 2000
 _HIT_COLUMNS: tuple[ColumnElement[Any], ...] = (
     images.c.created_at,
     images.c.id,

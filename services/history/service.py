@@ -14,7 +14,8 @@ from core.failpoints import FailPoints
 from core.paging import Page
 from services.history import batches, entries, store, trash
 from services.history.clearing import Clearings
-from services.history.models import Entry, EntryPage, HistoryFilter, Image, ListedImage, Sort, Wanted
+from services.history.models import EntryPage, HistoryFilter, Image, ListedImage, Sort, Wanted
+from services.history.pages import Pages
 from services.history.record_changes import RecordChanges
 from services.history.records import Owner
 from services.history.removal import Remover
@@ -33,7 +34,7 @@ class HistoryService:
         self._clearings = clearings
         self._records = RecordChanges(database, storage, fail_points)
         self._fail_points = fail_points
-        self._pages = store.PageStatements(database)
+        self._pages = Pages(database)
 
     async def add(self, image: Image, charge: Callable[[Connection], None] | None) -> bool:
         """Index an image and charge it, in one transaction. False: it was indexed before, nothing is charged again.
@@ -56,17 +57,11 @@ class HistoryService:
         return True
 
     async def page(self, user_id: str, where: HistoryFilter, sort: Sort, limit: int, offset: int) -> Page[ListedImage]:
-        statement, values = self._pages.page(user_id, where, sort, limit, offset)
-        total, rows = await self._database.page(statement, values)
-        return Page(tuple(map(ListedImage._make, rows)), total, limit, offset)
+        return await self._pages.page(user_id, where, sort, limit, offset)
 
     async def grouped_page(self, user_id: str, where: HistoryFilter, sort: Sort, limit: int, offset: int) -> EntryPage:
-        """The same, with one entry for the images of a chat or batch: the first of those that fit."""
-        statement, values = self._pages.page(user_id, where, sort, limit, offset, grouped=True)
-        total, rows = await self._database.page(statement, values)
-        items = [Entry(ListedImage._make(row)) for row in rows]
-        found = await self._database.read(partial(entries.with_group_sizes, user_id=user_id, found=items))
-        return EntryPage(found, total, False, limit, offset, has_more=offset + len(items) < total)
+        """The same, with one entry for the images of a chat or batch."""
+        return await self._pages.grouped_page(user_id, where, sort, limit, offset)
 
     async def search(self, user_id: str, wanted: Wanted, limit: int, offset: int) -> EntryPage:
         """A page of what is found, and how much is found."""

@@ -15,29 +15,21 @@ from sqlalchemy import (
     Index,
     Integer,
     Row,
-    ScalarSelect,
-    Select,
     String,
     Table,
     Text,
     and_,
     bindparam,
-    cast,
-    exists,
-    func,
     insert,
-    literal_column,
     or_,
     select,
-    tuple_,
     update,
 )
-from sqlalchemy.sql.util import ClauseAdapter
 
-from core.clients.database import Database, Prepared, metadata
+from core.clients.database import metadata
 from core.clock import Milliseconds
 from core.text import fold
-from services.history.models import HistoryFilter, Image, ListedImage, Sort
+from services.history.models import HistoryFilter, Image, Sort
 
 images = Table(
     "images",
@@ -151,12 +143,6 @@ FILTERS: dict[str, ColumnElement[bool]] = {
     "date_to": images.c.created_at < bindparam("date_to"),
 }
 
-_COUNTED_BY: dict[str, ColumnElement[bool]] = {
-    "mode": shown_counts.c.mode == bindparam("mode"),
-    "favorites_only": shown_counts.c.is_favorite.is_(True),
-}
-DEEP = 1000  # an offset from which on it pays to skip in the index alone
-
 
 def asked_of(where: HistoryFilter) -> dict[str, Any]:
     """The fields that a filter asks for, by their names in FILTERS."""
@@ -181,79 +167,6 @@ def change_image(connection: Connection, image_id: str, user_id: str, values: Ma
         # A slot is its owner's, in whose index it stands.
         values = {**values, "search_slot": None}
     return connection.execute(update(images).where(there).values(**values)).rowcount > 0
-
-
-class PageStatements:
-    """The statements of lists, each built and compiled once: doing it anew costs more than running it."""
-
-    def __init__(self, database: Database) -> None:
-        self._database = database
-        self._known: dict[tuple[tuple[str, ...], Sort, bool, bool], Prepared] = {}
-
-    def page(
-        self, user_id: str, where: HistoryFilter, sort: Sort, limit: int, offset: int, *, grouped: bool = False
-    ) -> tuple[Prepared, dict[str, Any]]:
-        """A statement for `Database.page`, whose rows are ListedImage's fields, and its values."""
-        values = asked_of(where)
-        shape = (tuple(values), sort, grouped, offset >= DEEP)
-        if shape not in self._known:
-            self._known[shape] = self._database.prepared(*_total_and_rows(*shape))
-        return self._known[shape], values | {"user_id": user_id, "limit": limit, "offset": offset}
-
-
-def _total_and_rows(
-    asked: tuple[str, ...], sort: Sort, grouped: bool, deep: bool
-) -> tuple[ColumnElement[int], Select[Any]]:
-    fits = _fits(asked)
-    total: ColumnElement[int] = _total(asked, fits)
-    if grouped:
-        total = total - _folded_away(fits)
-        fits = and_(fits, ~_is_preceded(fits, sort))
-    columns = [images.c[name] for name in ListedImage._fields]
-    page = select(*columns).where(fits)
-    if deep:
-        # What is skipped is then skipped in the index alone.
-        keys = select(images.c.id).where(fits).order_by(*ORDERS[sort])
-        return total, select(*columns).where(images.c.id.in_(_cut(keys))).order_by(*ORDERS[sort])
-    return total, _cut(page.order_by(*ORDERS[sort]))
-
-
-def _cut(rows: Select[Any]) -> Select[Any]:
-    return rows.limit(bindparam("limit")).offset(bindparam("offset"))
-
-
-def _fits(asked: tuple[str, ...]) -> ColumnElement[bool]:
-    return and_(images.c.user_id == bindparam("user_id"), shown, *(FILTERS[name] for name in asked))
-
-
-def _is_preceded(fits: ColumnElement[bool], sort: Sort) -> ColumnElement[bool]:
-    """By another one of its group, among those that fit."""
-    other = images.alias("other")
-    there = ClauseAdapter(other).traverse(and_(fits, in_a_group))
-    key, other_key = tuple_(images.c.created_at, images.c.id), tuple_(other.c.created_at, other.c.id)
-    is_newer, is_as_long = other_key > key, other.c.duration == images.c.duration
-    comes_first: dict[Sort, ColumnElement[bool]] = {
-        "newest": is_newer,
-        "oldest": other_key < key,
-        "fastest": or_(other.c.duration < images.c.duration, and_(is_as_long, is_newer)),
-        "slowest": or_(other.c.duration > images.c.duration, and_(is_as_long, is_newer)),
-    }
-    return and_(in_a_group, exists().where(there, other.c.group_id == images.c.group_id, comes_first[sort]))
-
-
-def _folded_away(fits: ColumnElement[bool]) -> ScalarSelect[int]:
-    """How many of those that fit are not the first one of their group."""
-    others = func.count() - func.count(images.c.group_id.distinct())
-    return select(others).select_from(images).where(fits, in_a_group).scalar_subquery()
-
-
-def _total(asked: tuple[str, ...], fits: ColumnElement[bool]) -> ScalarSelect[int]:
-    """Out of the counts that the database keeps, where these tell."""
-    if not _COUNTED_BY.keys() >= set(asked):
-        return select(func.count()).select_from(images).where(fits).scalar_subquery()
-    counted = (_COUNTED_BY[name] for name in asked)
-    mine = select(cast(func.coalesce(func.sum(shown_counts.c.shown), literal_column("0")), BigInteger))
-    return mine.where(shown_counts.c.user_id == bindparam("user_id"), *counted).scalar_subquery()
 
 
 def image_of(row: Row[Any]) -> Image:
