@@ -153,8 +153,10 @@ class Bench:
     async def search(self) -> bool:
         """Total and first page."""
         _print_unrest()
-        print("\n| owner of | hits | characters | queries | p50 | p99 | bar | LIKE p50 | slowest against LIKE |")
-        print("|---|---|---|---|---|---|---|---|---|")
+        print(
+            "\n| owner of | hits | characters | queries | p50 | p99 | bar | slowest query's p50 | LIKE p50 | slowest against LIKE |"
+        )
+        print("|---|---|---|---|---|---|---|---|---|---|")
         good = True
         texts = list(map(fold, islice(prompts(self._rows, seed=1), 40_000)))
         for stratum in STRATA:
@@ -181,12 +183,13 @@ class Bench:
         return list(found)
 
     async def _cell(self, owner: str, hits: str, length: int, queries: list[str]) -> bool:
-        ours, likes, ratios = [], [], []
+        ours, medians, likes, ratios = [], [], [], []
         same = True
         for number, sought in enumerate(queries):
             work = partial(search_page, user_id=owner, wanted=_wanted(sought), limit=PAGE, offset=0)
             times = [await _milliseconds(partial(self._database.read, work)) for _ in range(self._repeats)]
             ours += times
+            medians.append(_percentile(times, 0.5))
             if number < self._likes:
                 page = await self._database.read(work)
                 started = time.perf_counter()
@@ -194,14 +197,14 @@ class Bench:
                 likes.append((time.perf_counter() - started) * 1000)
                 same &= _agrees(page, total, ids)
                 if likes[-1] > SLOW_MS:
-                    ratios.append(likes[-1] / _percentile(times, 0.5))
+                    ratios.append(likes[-1] / medians[-1])
         bar = self._limits["short" if length == 1 else "long"]
         count = self._rows if owner == "all" else SMALL_ROWS
         slowest = f"{min(ratios):.0f} times" if ratios else "–"
         p99 = _percentile(ours, 0.99)
         print(
             f"| {count:,} | {hits} | {length} | {len(queries)} | {_percentile(ours, 0.5):.1f} | {p99:.1f} | ≤ {bar} | "
-            f"{_percentile(likes, 0.5):.0f} | {slowest} |{'' if same else ' NOT THE SAME HITS'}",
+            f"{max(medians):.1f} | {_percentile(likes, 0.5):.0f} | {slowest} |{'' if same else ' NOT THE SAME HITS'}",
             flush=True,
         )
         return same and p99 <= bar and (not ratios or min(ratios) >= TIMES)

@@ -35,7 +35,8 @@ class Search:
         self._both: Kind = "any" if wanted.sought.words else "exact"
         there = [] if wanted.among_few else filter(self._may_have_some, stretches_of(segments_of(connection, user_id)))
         self._index = CandidateIndex(connection, wanted, sorted(there, key=self._place, reverse=not wanted.ascending))
-        self._tail = self._rows(self._both).small_tail()
+        # Read at once where it takes more than the database to tell hits, and their kinds.
+        self._tail = self._rows("any").small_tail() if wanted.sought.words else None
 
     def hits(self) -> Iterator[Hit]:
         """In order; with groups wanted, of each its first one alone."""

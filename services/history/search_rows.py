@@ -48,15 +48,15 @@ class Rows:
         self._values |= {f"word{number}": word for number, word in enumerate(words)}
 
     def small_tail(self) -> dict[Kind, list[Hit]] | None:
-        """All hits among those without a slot (among all, when they are few), by their kinds, so that they are read
-        once; None when they are too many for that.
+        """Of kind "any": all hits among those without a slot (among all, when they are few), by their kinds, so that
+        they are read once; None when they are too many for that.
         """
         rows = self._all(self._statements.newest, _from(GREATEST, SMALL_TAIL))
         if len(rows) == SMALL_TAIL:
             return None
         hits: dict[Kind, list[Hit]] = {"any": [], "exact": [], "words": []}
         for *found, folded in map(tuple, rows):
-            is_exact = self._kind == "exact" or self._sought.text in folded
+            is_exact = self._sought.text in folded
             if is_exact or self._sought.has_words(folded):
                 hit = Hit._make(found)
                 hits["any"].append(hit)
