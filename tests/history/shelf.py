@@ -10,8 +10,10 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
+import pytest
 
 from core.ids import new_id
+from services.history import blocks, indexing
 from services.history.indexing import SearchIndexer
 from services.history.models import Image
 from services.history.records import Record, write_record
@@ -127,3 +129,9 @@ async def shelve(service: RunningService, guest: Guest, *texts: str, start: int 
 
 async def seal(service: RunningService, at: int = 1) -> None:
     await SearchIndexer(service.container.database, seal_at=at).tend()
+
+
+def join_two_segments(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Blocks have two segments from now on, which may be small."""
+    monkeypatch.setattr(blocks, "BLOCK_SEGMENTS", 2)
+    monkeypatch.setattr(indexing, "SMALL", 10)
