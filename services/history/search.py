@@ -13,7 +13,7 @@ from sqlalchemy import Connection
 from services.history.candidates import AT_FIRST, CandidateIndex, Candidates
 from services.history.models import Wanted
 from services.history.search_rows import Hit, Rows
-from services.history.search_statements import MOST_TRASHED, Kind
+from services.history.search_statements import Kind, trashed_slots
 from services.history.segments import SEGMENT_SLOTS, segments_of
 from services.history.stretches import Stretch, stretches_of
 from services.history.walks import MOST, by_duration, by_time
@@ -63,7 +63,7 @@ class Search:
         rows = self._rows(self._both)
         yield rows.count_unsealed(self._lacking) if self._tail is None else len(self._tail["any"])
         unsure_rows = self._rows(self._index.unsure_kind(self._both))
-        whole = self._whole(rows) if self._index.may_be_sure(self._both) else []
+        whole = self._whole() if self._index.may_be_sure(self._both) else []
         for some in (self._index.stretches[:AT_FIRST], self._index.stretches[AT_FIRST:]):
             if self._index.may_be_sure(self._both):
                 yield from (len(self._found(stretch).sure) for stretch in some if stretch in whole)
@@ -73,10 +73,10 @@ class Search:
                 of = (stretch for stretch in some if stretch.is_sealed == is_sealed)
                 yield from map(these.count_checked, self._slots(of, lambda stretch: self._found(stretch).unsure))
 
-    def _whole(self, rows: Rows) -> list[Stretch]:
+    def _whole(self) -> list[Stretch]:
         """Stretches of which each slot has an image that the filter lets through, were it not for its mode."""
-        trashed = rows.trashed_slots(MOST_TRASHED)
-        if len(trashed) == MOST_TRASHED:
+        trashed = trashed_slots(self._connection, self._user_id)
+        if trashed is None:
             return []
         touched = {slot // SEGMENT_SLOTS for slot in trashed}
         return [

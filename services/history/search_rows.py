@@ -7,7 +7,7 @@ from sqlalchemy import Connection, Row, Select, or_, tuple_
 
 from core.clock import Milliseconds
 from services.history.models import Wanted
-from services.history.search_statements import Kind, Shape, is_postgresql, many, parts_for, statements_for
+from services.history.search_statements import Kind, Shape, is_postgresql, many, statements_for
 from services.history.store import asked_of, images
 
 Key = tuple[Milliseconds, str]
@@ -100,11 +100,6 @@ class Rows:
 
     def count_sure(self, slots: Sequence[int]) -> int:
         return self._number(self._statements.count_present, self._in(slots)) if slots else 0
-
-    def trashed_slots(self, most: int) -> Sequence[int]:
-        """Some of those whose image lies in the trash or is being removed for good."""
-        values = {"user_id": self._values["user_id"], "limit": most}
-        return self._connection.execute(parts_for(self._connection).trashed_slots, values).scalars().all()
 
     def next_by_duration(self, after: Hit | None, limit: int, *, ascending: bool) -> list[tuple[Hit, str | None]]:
         """All that fit the filter in their order, whether they are hits or not, with their folded prompts."""

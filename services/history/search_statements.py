@@ -3,7 +3,7 @@
 Building one anew takes SQLAlchemy longer than a database takes to run it, and a search has several.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import Any, Literal
@@ -101,6 +101,13 @@ def _parts(*, on_postgresql: bool) -> Parts:
 
 def parts_for(connection: Connection) -> Parts:
     return _parts(on_postgresql=is_postgresql(connection))
+
+
+def trashed_slots(connection: Connection, user_id: str) -> Sequence[int] | None:
+    """Those whose image lies in the trash or is being removed for good; None when they are too many to be told."""
+    values = {"user_id": user_id, "limit": MOST_TRASHED}
+    found = connection.execute(parts_for(connection).trashed_slots, values).scalars().all()
+    return None if len(found) == MOST_TRASHED else found
 
 
 @dataclass(frozen=True)

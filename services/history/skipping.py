@@ -10,7 +10,7 @@ from sqlalchemy import Connection, bindparam, func, select
 
 from core.clock import Milliseconds
 from services.history.models import Sort
-from services.history.search_statements import MOST_TRASHED, parts_for
+from services.history.search_statements import trashed_slots
 from services.history.segments import SEGMENT_SLOTS, Segment, segments_of
 from services.history.store import images, shown, unsealed
 
@@ -31,10 +31,10 @@ def skip(connection: Connection, user_id: str, sort: Sort, offset: int) -> Skipp
     exactly.
     """
     there = segments_of(connection, user_id)
-    trashed = connection.execute(parts_for(connection).trashed_slots, {"user_id": user_id, "limit": MOST_TRASHED})
-    hidden = Counter(slot // SEGMENT_SLOTS for slot in trashed.scalars())
-    if hidden.total() == MOST_TRASHED or any(segment.state not in _SETTLED for segment in there):
+    trashed = trashed_slots(connection, user_id)
+    if trashed is None or any(segment.state not in _SETTLED for segment in there):
         return None
+    hidden = Counter(slot // SEGMENT_SLOTS for slot in trashed)
     count, passed = 0, []
     for some in _apart(there, sort):
         count += sum(segment.size - segment.removed - hidden[segment.id] for segment in some)

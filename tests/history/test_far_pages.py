@@ -5,7 +5,7 @@ from functools import partial
 import pytest
 from sqlalchemy import Connection
 
-from services.history import pages, segments, skipping
+from services.history import pages, search_statements, segments, skipping
 from services.history.models import Sort
 from tests.history.shelf import listed, seal, set_columns, shelve
 from tests.support.service import Guest, RunningService
@@ -31,12 +31,15 @@ async def reader(shelf: RunningService) -> Guest:
     return guest
 
 
+async def _whole(reader: Guest, sort: str) -> list[str]:
+    return await listed(reader, sort=sort, limit=100) + await listed(reader, sort=sort, limit=100, offset=100)
+
+
 @pytest.mark.parametrize("sort", ["newest", "oldest"])
 async def test_each_page_is_the_one_of_the_whole_list(
     shelf: RunningService, reader: Guest, monkeypatch: pytest.MonkeyPatch, sort: Sort
 ) -> None:
-    whole = [item["id"] for item in (await reader.history(sort=sort, limit=100))["items"]]
-    whole += [item["id"] for item in (await reader.history(sort=sort, limit=100, offset=100))["items"]]
+    whole = await _whole(reader, sort)
     total = (await reader.history())["total"]
     assert len(set(whole)) == total == 164 - 12
     monkeypatch.setattr(pages, "FAR", 1)
@@ -68,3 +71,17 @@ async def test_what_segments_do_not_tell_is_walked_through(
     await database.write(begin)
     assert await database.read(lambda connection: skipping.skip(connection, reader.id, "newest", 70)) is None
     assert await listed(reader, limit=7, offset=70) == whole[70:77]
+
+
+async def test_a_full_trash_hides_no_page(
+    shelf: RunningService, reader: Guest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is not worth knowing which segments so many are in."""
+    whole = {sort: await _whole(reader, sort) for sort in ("newest", "oldest")}
+    total = (await reader.history(search="cat"))["total"]
+    monkeypatch.setattr(pages, "FAR", 1)
+    monkeypatch.setattr(search_statements, "MOST_TRASHED", 3)
+    for sort, ids in whole.items():
+        for offset in range(30, total, 4):
+            assert await listed(reader, sort=sort, limit=7, offset=offset) == ids[offset : offset + 7], (sort, offset)
+    assert (await reader.history(search="cat"))["total"] == total == (await reader.history())["total"]

@@ -15,6 +15,7 @@ from services.history.entries import search_page
 from services.history.grams import Sought
 from services.history.models import EntryPage, HistoryFilter, Sort, Wanted
 from services.history.search_rows import GREATEST, Rows
+from services.history.search_statements import trashed_slots
 from tests.history.shelf import join_two_segments, listed, seal, set_columns, shelve
 from tests.support.databases import databases
 from tests.support.service import Guest, RunningService
@@ -272,7 +273,7 @@ async def test_a_search_reads_by_the_indexes_that_are_made_for_it(shelf: Running
         driver: Any = connection.connection.driver_connection
         driver.set_trace_callback(asked.append)
         rows.small_tail()
-        rows.trashed_slots(10)
+        trashed_slots(connection, guest.id)
         rows.unsealed(GREATEST, 10, ascending=False)
         rows.count_unsealed(10)
         rows.checked([16_384, 16_385])
